@@ -1,0 +1,63 @@
+// Package jobs declares the arguments of the platform's background work: the
+// words in which the control plane asks and the provisioner answers.
+//
+// It owns the names and fields of jobs and nothing else. A job is inserted in
+// the transaction that made it necessary, so that neither exists without the
+// other. Arguments carry ids only: they lie in a table in plain text and appear
+// in operators' tools, so no name, address or PHI ever goes into them.
+package jobs
+
+import (
+	"github.com/riverqueue/river"
+
+	"github.com/caresphere/caresphere/tenants"
+)
+
+// Provision brings an organization with an executed agreement to life, step by
+// step. It is not declared unique: a retry may be asked for while the failed job
+// is still being put away, and must not vanish. The provisioning lease keeps two
+// of them from acting at once.
+type Provision struct {
+	OrganizationID tenants.ID `json:"organization_id"`
+}
+
+// Kind implements river.JobArgs.
+func (Provision) Kind() string { return "provision" }
+
+// InsertOpts implements river.JobArgsWithInsertOpts.
+func (Provision) InsertOpts() river.InsertOpts { return river.InsertOpts{Priority: 2} }
+
+// ApplyGate carries a gate decision to where it holds: the tenant's login role,
+// its connections and its key. Version is the decision that asked for it; the
+// worker applies the newest one it finds and ignores an older one.
+type ApplyGate struct {
+	OrganizationID tenants.ID `json:"organization_id"`
+	Version        int64      `json:"version"`
+}
+
+// Kind implements river.JobArgs.
+func (ApplyGate) Kind() string { return "apply_gate" }
+
+// InsertOpts implements river.JobArgsWithInsertOpts: closing a gate goes before
+// everything else that waits.
+func (ApplyGate) InsertOpts() river.InsertOpts { return river.InsertOpts{Priority: 1} }
+
+// RenewCredentials replaces tenants' credentials before they expire.
+type RenewCredentials struct{}
+
+// Kind implements river.JobArgs.
+func (RenewCredentials) Kind() string { return "renew_credentials" }
+
+// InsertOpts implements river.JobArgsWithInsertOpts.
+func (RenewCredentials) InsertOpts() river.InsertOpts { return river.InsertOpts{Priority: 3} }
+
+// SendMail delivers one message of the mail table.
+type SendMail struct {
+	MailID tenants.ID `json:"mail_id"`
+}
+
+// Kind implements river.JobArgs.
+func (SendMail) Kind() string { return "send_mail" }
+
+// InsertOpts implements river.JobArgsWithInsertOpts.
+func (SendMail) InsertOpts() river.InsertOpts { return river.InsertOpts{Priority: 2} }
