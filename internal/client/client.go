@@ -143,6 +143,13 @@ func (c *Client) Do(ctx context.Context, r Request, out any) error {
 	return nil
 }
 
+// fetch is Do with the answer as a value.
+func fetch[T any](ctx context.Context, c *Client, r Request) (T, error) {
+	var out T
+	err := c.Do(ctx, r, &out)
+	return out, err
+}
+
 // Download sends the request and copies the answer to w as it comes. A truncated
 // answer is an error.
 func (c *Client) Download(ctx context.Context, path string, w io.Writer) error {
