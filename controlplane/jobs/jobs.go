@@ -13,6 +13,13 @@ import (
 	"github.com/caresphere/caresphere/tenants"
 )
 
+// The queues. A gate's has workers of its own, so that no amount of provisioning
+// delays its closing.
+const (
+	QueueGate      = "gate"
+	QueueProvision = "provision"
+)
+
 // Provision brings an organization with an executed agreement to life, step by
 // step. It is not declared unique: a retry may be asked for while the failed job
 // is still being put away, and must not vanish. The provisioning lease keeps two
@@ -25,7 +32,7 @@ type Provision struct {
 func (Provision) Kind() string { return "provision" }
 
 // InsertOpts implements river.JobArgsWithInsertOpts.
-func (Provision) InsertOpts() river.InsertOpts { return river.InsertOpts{Priority: 2} }
+func (Provision) InsertOpts() river.InsertOpts { return river.InsertOpts{Priority: 2, Queue: QueueProvision} }
 
 // ApplyGate carries a gate decision to where it holds: the tenant's login role,
 // its connections and its key. Version is the decision that asked for it; the
@@ -40,7 +47,7 @@ func (ApplyGate) Kind() string { return "apply_gate" }
 
 // InsertOpts implements river.JobArgsWithInsertOpts: closing a gate goes before
 // everything else that waits.
-func (ApplyGate) InsertOpts() river.InsertOpts { return river.InsertOpts{Priority: 1} }
+func (ApplyGate) InsertOpts() river.InsertOpts { return river.InsertOpts{Priority: 1, Queue: QueueGate} }
 
 // RenewCredentials replaces tenants' credentials before they expire.
 type RenewCredentials struct{}
@@ -49,7 +56,7 @@ type RenewCredentials struct{}
 func (RenewCredentials) Kind() string { return "renew_credentials" }
 
 // InsertOpts implements river.JobArgsWithInsertOpts.
-func (RenewCredentials) InsertOpts() river.InsertOpts { return river.InsertOpts{Priority: 3} }
+func (RenewCredentials) InsertOpts() river.InsertOpts { return river.InsertOpts{Priority: 3, Queue: QueueProvision} }
 
 // SendMail delivers one message of the mail table.
 type SendMail struct {
