@@ -1,0 +1,144 @@
+package access
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/maypok86/otter/v2"
+
+	"github.com/caresphere/caresphere/dataplane/store"
+	"github.com/caresphere/caresphere/tenants"
+)
+
+// Authorization is what a member may reach, as of Version.
+type Authorization struct {
+	Role       tenants.Role
+	Facilities []tenants.ID
+	Version    int64
+	Tenant     TenantSettings
+	// until is when the earliest of the member's grants ends, or the cache forgets.
+	until time.Time
+}
+
+// TenantSettings are the tenant's own limits.
+type TenantSettings struct {
+	LegalName   string
+	Slug        string
+	CareSetting tenants.CareSetting
+	// Idle and MaxAge bound a session; the database holds to them too.
+	Idle, MaxAge time.Duration
+}
+
+// authzKeep is how long an authorization may be used without reading it again.
+// Each request's transaction compares its version, so age is no risk, but
+// tenant-wide roles learn of new facilities by it when a hint is lost.
+const authzKeep = 30 * time.Second
+
+type authzKey struct{ tenant, identity tenants.ID }
+
+type authzCache struct {
+	cache *otter.Cache[authzKey, Authorization]
+}
+
+func newAuthzCache() *authzCache {
+	return &authzCache{otter.Must(&otter.Options[authzKey, Authorization]{
+		MaximumSize: 50_000,
+		ExpiryCalculator: otter.ExpiryWritingFunc(func(e otter.Entry[authzKey, Authorization]) time.Duration {
+			return max(time.Until(e.Value.until), time.Nanosecond)
+		}),
+	})}
+}
+
+// dropTenant forgets every member of the tenant.
+func (c *authzCache) dropTenant(tenant tenants.ID) {
+	for k := range c.cache.Keys() {
+		if k.tenant == tenant {
+			c.cache.Invalidate(k)
+		}
+	}
+}
+
+// Authorize returns what the identity may reach in the tenant, from the cache if
+// it is there. Errors: KindNotFound if it is no active member, KindGateClosed,
+// KindUnavailable.
+func (d *Door) Authorize(ctx context.Context, tenant, identity, session tenants.ID) (Authorization, error) {
+	key := authzKey{tenant, identity}
+	if a, ok := d.authz.cache.GetIfPresent(key); ok && time.Now().Before(a.until) {
+		return a, nil
+	}
+	return d.loadAuthorization(ctx, key, session)
+}
+
+// renew reads the actor's authorization again, past the cache.
+func (d *Door) renew(ctx context.Context, actor tenants.Actor) (tenants.Actor, error) {
+	a, err := d.loadAuthorization(ctx, authzKey{actor.TenantID, actor.ID}, actor.SessionID)
+	if err != nil {
+		return actor, err
+	}
+	actor.Role, actor.Facilities, actor.AuthzVersion = a.Role, a.Facilities, a.Version
+	return actor, nil
+}
+
+func (d *Door) loadAuthorization(ctx context.Context, key authzKey, session tenants.ID) (Authorization, error) {
+	var a Authorization
+	err := d.lookup(ctx, key.tenant, key.identity, session, func(q *store.Queries) error {
+		m, err := q.LoadMember(ctx, key.identity)
+		if errors.Is(err, pgx.ErrNoRows) || err == nil && m.Status != "active" {
+			return tenants.NotFound()
+		}
+		if err != nil {
+			return err
+		}
+		role := tenants.Role(m.Role)
+		scope, err := q.LoadScope(ctx, store.LoadScopeParams{TenantWide: role.TenantWide(), IdentityID: key.identity})
+		if err != nil {
+			return err
+		}
+		s, err := q.LoadSettings(ctx)
+		if err != nil {
+			return err
+		}
+		a = Authorization{
+			Role: role, Facilities: scope.Facilities, Version: m.AuthzVersion,
+			Tenant: TenantSettings{
+				LegalName: s.LegalName, Slug: s.Slug, CareSetting: tenants.CareSetting(s.CareSetting),
+				Idle:   time.Duration(s.IdleTimeoutSeconds) * time.Second,
+				MaxAge: time.Duration(s.SessionMaxSeconds) * time.Second,
+			},
+			until: scope.ExpiresAt,
+		}
+		return nil
+	})
+	if err != nil {
+		d.authz.cache.Invalidate(key)
+		return Authorization{}, classify(err)
+	}
+	if limit := time.Now().Add(authzKeep); a.until.After(limit) {
+		a.until = limit
+	}
+	d.authz.cache.Set(key, a)
+	return a, nil
+}
+
+// lookup runs fn for a person about to be established: it sees that person's own
+// membership and sessions, and nothing else. It leaves no entry: what comes of it does.
+func (d *Door) lookup(ctx context.Context, tenant, identity, session tenants.ID, fn func(*store.Queries) error) error {
+	conn, tp, release, err := d.pools.acquire(ctx, tenant)
+	if err != nil {
+		return err
+	}
+	defer release()
+	defer rollbackOpen(ctx, conn)
+	if err := begin(ctx, conn, tp.login.lookup(conn, tenant, identity, session), anyVersion); err != nil {
+		return err
+	}
+	g := &guard{conn: conn.Conn()}
+	defer g.close()
+	if err := fn(store.New(g)); err != nil {
+		return err
+	}
+	_, err = conn.Exec(ctx, "COMMIT")
+	return err
+}

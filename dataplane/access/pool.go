@@ -1,0 +1,183 @@
+package access
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/maypok86/otter/v2"
+
+	"github.com/caresphere/caresphere/internal/pg"
+	"github.com/caresphere/caresphere/tenants"
+)
+
+// PoolConfig shapes the tenants' pools of one worker.
+type PoolConfig struct {
+	// DSN names the cell's host, port, database and root certificate; user and
+	// password in it are not used for tenants.
+	DSN string
+	// Tenants is how many tenants' pools are kept; the longest unused go first. Keep
+	// it at or above the cell's active tenants: opening costs about 20 ms.
+	Tenants int
+	// Requests is how many transactions of one tenant run at once; one connection
+	// more is kept for loading its data keys. A request over it waits up to Wait.
+	Requests int
+	Wait     time.Duration
+	// Opening is how many connections are opened at once, over all tenants.
+	Opening int
+	// Idle closes the pool of a tenant that nobody asked for.
+	Idle time.Duration
+	// Tracer sees every statement's name and time; nil means none.
+	Tracer pgx.QueryTracer
+}
+
+func (c PoolConfig) withDefaults() PoolConfig {
+	if c.Tenants <= 0 {
+		c.Tenants = 500
+	}
+	if c.Requests <= 0 {
+		c.Requests = 4
+	}
+	if c.Wait <= 0 {
+		c.Wait = 5 * time.Second
+	}
+	if c.Opening <= 0 {
+		c.Opening = 8
+	}
+	if c.Idle <= 0 {
+		c.Idle = 10 * time.Minute
+	}
+	return c
+}
+
+// Pools holds a small pool of connections for each tenant, each logged in as that
+// tenant's own role. Safe for concurrent use.
+type Pools struct {
+	cfg         PoolConfig
+	credentials Credentials
+	cache       *otter.Cache[tenants.ID, *tenantPool]
+	opening     chan struct{}
+}
+
+// tenantPool is the pool of one tenant with the credential it was opened with.
+type tenantPool struct {
+	pool    *pgxpool.Pool
+	login   Login
+	request chan struct{}
+}
+
+// NewPools returns empty pools; the first request of a tenant opens its own.
+func NewPools(cfg PoolConfig, credentials Credentials) *Pools {
+	cfg = cfg.withDefaults()
+	p := &Pools{cfg: cfg, credentials: credentials, opening: make(chan struct{}, cfg.Opening)}
+	p.cache = otter.Must(&otter.Options[tenants.ID, *tenantPool]{
+		MaximumSize:      cfg.Tenants,
+		ExpiryCalculator: otter.ExpiryAccessing[tenants.ID, *tenantPool](cfg.Idle),
+		// Close waits for connections in use: their requests end as they would.
+		OnDeletion: func(e otter.DeletionEvent[tenants.ID, *tenantPool]) {
+			go e.Value.pool.Close()
+		},
+	})
+	return p
+}
+
+// Drop closes the tenant's pool and forgets its credential.
+func (p *Pools) Drop(tenant tenants.ID) { p.cache.Invalidate(tenant) }
+
+// Close closes every pool.
+func (p *Pools) Close() { p.cache.InvalidateAll() }
+
+// Open tells how many tenants have a pool.
+func (p *Pools) Open() int { return p.cache.EstimatedSize() }
+
+func (p *Pools) get(ctx context.Context, tenant tenants.ID) (*tenantPool, error) {
+	if tenant.IsZero() {
+		return nil, tenants.NewError(tenants.KindInternal, "no tenant")
+	}
+	tp, err := p.cache.Get(ctx, tenant, otter.LoaderFunc[tenants.ID, *tenantPool](p.load))
+	if err != nil {
+		return nil, err
+	}
+	if time.Now().After(tp.login.NotAfter) {
+		// The certificate is renewed in the database before it ends; fetch the new one.
+		p.Drop(tenant)
+		return p.cache.Get(ctx, tenant, otter.LoaderFunc[tenants.ID, *tenantPool](p.load))
+	}
+	return tp, nil
+}
+
+func (p *Pools) load(ctx context.Context, tenant tenants.ID) (*tenantPool, error) {
+	// Several requests share this load: it must not end with the first one's.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	login, err := p.credentials.Login(ctx, tenant)
+	if err != nil {
+		return nil, err
+	}
+	pool, err := pg.Open(context.WithoutCancel(ctx), p.cfg.DSN, pg.Options{
+		ApplicationName:   "caresphere-dataplane",
+		User:              tenants.RoleName(tenant),
+		Certificate:       &login.Certificate,
+		SearchPath:        tenants.SchemaName(tenant),
+		MaxConns:          int32(p.cfg.Requests) + 1,
+		StatementTimeout:  5 * time.Second,
+		LockTimeout:       2 * time.Second,
+		IdleInTransaction: 10 * time.Second,
+		MaxConnIdleTime:   p.cfg.Idle / 2,
+		Tracer:            p.cfg.Tracer,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("opening a tenant's pool: %w", err)
+	}
+	return &tenantPool{pool: pool, login: login, request: make(chan struct{}, p.cfg.Requests)}, nil
+}
+
+// acquire returns a connection of the tenant for one transaction, and how to give
+// it back. Errors: KindGateClosed if the login is refused, KindUnavailable if the
+// database is down or the tenant's own requests take too long.
+func (p *Pools) acquire(ctx context.Context, tenant tenants.ID) (*pgxpool.Conn, *tenantPool, func(), error) {
+	tp, err := p.get(ctx, tenant)
+	if err != nil {
+		return nil, nil, nil, classify(err)
+	}
+	wait := time.NewTimer(p.cfg.Wait)
+	defer wait.Stop()
+	select {
+	case tp.request <- struct{}{}:
+	case <-wait.C:
+		return nil, nil, nil, unavailable(errors.New("the tenant's connections are all in use"))
+	case <-ctx.Done():
+		return nil, nil, nil, unavailable(ctx.Err())
+	}
+	conn, err := p.connect(ctx, tenant, tp)
+	if err != nil {
+		<-tp.request
+		return nil, nil, nil, err
+	}
+	return conn, tp, func() { conn.Release(); <-tp.request }, nil
+}
+
+// connect takes a connection without a request's permit: for acquire, and for the
+// data keys that a request in flight needs.
+func (p *Pools) connect(ctx context.Context, tenant tenants.ID, tp *tenantPool) (*pgxpool.Conn, error) {
+	if tp.pool.Stat().IdleConns() == 0 {
+		// Opening costs the server a process and a handshake: only a few at a time.
+		select {
+		case p.opening <- struct{}{}:
+			defer func() { <-p.opening }()
+		case <-ctx.Done():
+			return nil, unavailable(ctx.Err())
+		}
+	}
+	conn, err := tp.pool.Acquire(ctx)
+	if err == nil {
+		return conn, nil
+	}
+	if isLoginRefused(err) {
+		p.Drop(tenant)
+	}
+	return nil, classify(err)
+}

@@ -1,0 +1,68 @@
+package access
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/caresphere/caresphere/dataplane/store"
+	"github.com/caresphere/caresphere/internal/phi"
+	"github.com/caresphere/caresphere/tenants"
+)
+
+// errProbe: what was read back is not what was written.
+var errProbe = errors.New("access: the probe read back something else than it wrote")
+
+// Probe proves that the tenant can be served: it writes a sealed value as the
+// tenant's role, reads it back, opens it, deletes it, and commits that with its
+// audit entry. The caller has verified the provisioner's token; request carries
+// address and request id only.
+func (d *Door) Probe(ctx context.Context, tenant tenants.ID, request tenants.Actor) error {
+	request.Kind, request.TenantID = tenants.ActorSystem, tenant
+	conn, tp, release, err := d.pools.acquire(ctx, tenant)
+	if err != nil {
+		return err
+	}
+	defer release()
+	defer rollbackOpen(ctx, conn)
+	if err := begin(ctx, conn, tp.login.system(conn, tenant), anyVersion); err != nil {
+		return classify(err)
+	}
+	id := tenants.NewID()
+	if err := d.probe(ctx, store.New(conn), phi.Place{Tenant: tenant, Table: "probe", Column: "sealed", Row: id}); err != nil {
+		return classify(fmt.Errorf("probing a tenant: %w", err))
+	}
+	target := Target{Action: "probe.run", RecordType: "probe", RecordID: id}
+	if err := commit(ctx, conn, request, target, outcomeOK); err != nil {
+		return err
+	}
+	d.hints.AuditDirty(tenant)
+	return nil
+}
+
+func (d *Door) probe(ctx context.Context, q *store.Queries, place phi.Place) error {
+	want := phi.NewText("probe " + place.Row.String())
+	sealed, err := d.cipher.Seal(ctx, place, want)
+	if err != nil {
+		return err
+	}
+	if err := q.InsertProbe(ctx, store.InsertProbeParams{ID: place.Row, Sealed: sealed}); err != nil {
+		return err
+	}
+	back, err := q.GetProbe(ctx, place.Row)
+	if err != nil {
+		return err
+	}
+	got, err := d.cipher.Open(ctx, place, back)
+	if err != nil {
+		return err
+	}
+	deleted, err := q.DeleteProbe(ctx, place.Row)
+	if err != nil {
+		return err
+	}
+	if !got.Equal(want) || deleted != 1 {
+		return errProbe
+	}
+	return nil
+}

@@ -1,0 +1,57 @@
+package access
+
+import (
+	"maps"
+
+	"github.com/caresphere/caresphere/tenants"
+)
+
+// Target is what an action is about. All but Action and RecordType may be empty;
+// what is known only later is filled in through Tx.About.
+type Target struct {
+	// Action is the audit trail's word for it, as "client.read".
+	Action string
+	// RecordType is the kind of record, as "client".
+	RecordType string
+	RecordID   tenants.ID
+	// FacilityID, when given, must be in the actor's scope: otherwise the answer is
+	// the same as for a record that does not exist.
+	FacilityID tenants.ID
+	// Detail is for the trail: names and counts, never PHI.
+	Detail map[string]string
+}
+
+// outcome is how an action ended, in the trail's words.
+type outcome string
+
+const (
+	outcomeOK     outcome = "ok"
+	outcomeDenied outcome = "denied"
+	outcomeFailed outcome = "failed"
+)
+
+// outcomeOf tells how an error goes down in the trail. A record that is absent or
+// out of scope is a denial: the two must look the same to the client, and an
+// auditor wants to see both.
+func outcomeOf(err error) outcome {
+	switch tenants.KindOf(err) {
+	case "":
+		return outcomeOK
+	case tenants.KindForbidden, tenants.KindNotFound, tenants.KindUnauthenticated, tenants.KindSecondFactor,
+		tenants.KindOnboarding, tenants.KindGateClosed:
+		return outcomeDenied
+	default:
+		return outcomeFailed
+	}
+}
+
+// withReason returns the target with why it was refused, for its entry.
+func (t Target) withReason(err error) Target {
+	d := maps.Clone(t.Detail)
+	if d == nil {
+		d = map[string]string{}
+	}
+	d["reason"] = string(tenants.KindOf(err))
+	t.Detail = d
+	return t
+}

@@ -1,0 +1,19 @@
+-- Shift notes: written once, amended by further notes.
+
+-- name: InsertNote :one
+INSERT INTO shift_note (id, client_id, facility_id, shift, body_sealed, amends)
+VALUES ($1, $2, $3, $4, $5, $6)
+RETURNING id, client_id, facility_id, shift, body_sealed, amends, author, created_at;
+
+-- name: GetNote :one
+SELECT n.id, n.client_id, n.facility_id, n.shift, n.body_sealed, n.amends, n.author, n.created_at
+FROM shift_note n
+WHERE n.id = sqlc.arg(id) AND n.facility_id = ANY (sqlc.arg(facilities)::uuid[]);
+
+-- name: ListNotes :many
+SELECT n.id, n.client_id, n.facility_id, n.shift, n.body_sealed, n.amends, n.author, n.created_at
+FROM shift_note n
+WHERE n.client_id = sqlc.arg(client_id) AND n.facility_id = ANY (sqlc.arg(facilities)::uuid[])
+  AND n.id < sqlc.arg(before)::uuid
+ORDER BY n.id DESC
+LIMIT sqlc.arg(page_size);
