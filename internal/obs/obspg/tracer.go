@@ -35,7 +35,9 @@ func (tracer) TraceQueryStart(ctx context.Context, _ *pgx.Conn, d pgx.TraceQuery
 }
 
 // TraceQueryEnd implements pgx.QueryTracer.
-func (tracer) TraceQueryEnd(ctx context.Context, _ *pgx.Conn, d pgx.TraceQueryEndData) { end(ctx, d.Err) }
+func (tracer) TraceQueryEnd(ctx context.Context, _ *pgx.Conn, d pgx.TraceQueryEndData) {
+	end(ctx, d.Err)
+}
 
 // TraceBatchStart implements pgx.BatchTracer.
 func (tracer) TraceBatchStart(ctx context.Context, _ *pgx.Conn, d pgx.TraceBatchStartData) context.Context {
@@ -54,7 +56,9 @@ func (tracer) TraceBatchQuery(ctx context.Context, _ *pgx.Conn, d pgx.TraceBatch
 }
 
 // TraceBatchEnd implements pgx.BatchTracer.
-func (tracer) TraceBatchEnd(ctx context.Context, _ *pgx.Conn, d pgx.TraceBatchEndData) { end(ctx, d.Err) }
+func (tracer) TraceBatchEnd(ctx context.Context, _ *pgx.Conn, d pgx.TraceBatchEndData) {
+	end(ctx, d.Err)
+}
 
 type ownSpan struct{}
 

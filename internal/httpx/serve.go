@@ -1,0 +1,197 @@
+package httpx
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+)
+
+// abortGrace is what a handler has to answer after its context was cancelled.
+const abortGrace = 2 * time.Second
+
+// Serve answers on the listener until the context ends, then drains: readiness
+// turns first (Draining), after DrainDelay the listener closes, requests in
+// flight finish within DrainTimeout, then their contexts end with ErrDraining and
+// what is still open is closed. It returns nil after a clean stop and an error if
+// requests had to be cut off. A nil tls.Config serves plain HTTP, for tests alone.
+func Serve(ctx context.Context, app *fiber.App, ln net.Listener, conf *tls.Config) error {
+	s := serverOf(app)
+	if s == nil {
+		return errors.New("httpx: the app was not made by New")
+	}
+	tracked := &trackedListener{Listener: ln, open: map[*trackedConn]struct{}{}}
+	var front net.Listener = tracked
+	if conf != nil {
+		front = tls.NewListener(tracked, conf)
+	}
+	failed := make(chan error, 1)
+	go func() { failed <- app.Listener(front) }()
+	select {
+	case err := <-failed:
+		return fmt.Errorf("serving %s: %w", s.cfg.Name, err)
+	case <-ctx.Done():
+	}
+	s.draining.Store(true)
+	slog.Info("draining", "server", s.cfg.Name)
+	pause(s.cfg.DrainDelay, failed)
+
+	bound, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.DrainTimeout)
+	defer cancel()
+	err := app.Server().ShutdownWithContext(bound)
+	if err == nil {
+		s.abort(ErrDraining)
+		return nil
+	}
+	s.abort(ErrDraining)
+	grace, cancelGrace := context.WithTimeout(context.WithoutCancel(ctx), abortGrace)
+	defer cancelGrace()
+	_ = app.Server().ShutdownWithContext(grace)
+	if cutOff := tracked.closeAll(); cutOff > 0 {
+		return fmt.Errorf("stopping %s: %d connections were cut off", s.cfg.Name, cutOff)
+	}
+	return nil
+}
+
+func pause(d time.Duration, cut <-chan error) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-cut:
+	}
+}
+
+// Draining tells whether the app has been told to stop.
+func Draining(app *fiber.App) func() bool {
+	s := serverOf(app)
+	return func() bool { return s != nil && s.draining.Load() }
+}
+
+// Endpoint is an app and where it listens.
+type Endpoint struct {
+	App *fiber.App
+	// Address is host:port; Listener, if not nil, is used instead.
+	Address  string
+	Listener net.Listener
+	TLS      *tls.Config
+}
+
+// Run serves the endpoints until the context ends or one fails, and drains them
+// all together; health (a zero Endpoint is none) answers to the end, so that what
+// watches the process sees it say that it stops.
+func Run(ctx context.Context, health Endpoint, endpoints ...Endpoint) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	healthCtx, stopHealth := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopHealth()
+
+	var lns []net.Listener
+	open := func(e Endpoint) (net.Listener, error) {
+		if e.Listener != nil {
+			return e.Listener, nil
+		}
+		ln, err := net.Listen("tcp", e.Address)
+		if err != nil {
+			return nil, fmt.Errorf("listening on %s: %w", e.Address, err)
+		}
+		return ln, nil
+	}
+	all := endpoints
+	if health.App != nil {
+		all = append([]Endpoint{health}, endpoints...)
+	}
+	for _, e := range all {
+		ln, err := open(e)
+		if err != nil {
+			for _, l := range lns {
+				_ = l.Close()
+			}
+			return err
+		}
+		lns = append(lns, ln)
+	}
+	var mu sync.Mutex
+	var errs []error
+	serve := func(ctx context.Context, e Endpoint, ln net.Listener) {
+		defer stop() // one that ends takes the others with it
+		if err := Serve(ctx, e.App, ln, e.TLS); err != nil {
+			mu.Lock()
+			errs = append(errs, err)
+			mu.Unlock()
+		}
+	}
+	var main, side sync.WaitGroup
+	if health.App != nil {
+		side.Go(func() { serve(healthCtx, health, lns[0]) })
+		lns = lns[1:]
+	}
+	for i, e := range endpoints {
+		main.Go(func() { serve(ctx, e, lns[i]) })
+	}
+	if len(endpoints) == 0 {
+		<-ctx.Done()
+	}
+	main.Wait()
+	stopHealth()
+	side.Wait()
+	return errors.Join(errs...)
+}
+
+// trackedListener knows its open connections, so that a drain can end for certain.
+type trackedListener struct {
+	net.Listener
+	mu   sync.Mutex
+	open map[*trackedConn]struct{}
+}
+
+type trackedConn struct {
+	net.Conn
+	ln   *trackedListener
+	once sync.Once
+}
+
+// Accept implements net.Listener.
+func (l *trackedListener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	t := &trackedConn{Conn: conn, ln: l}
+	l.mu.Lock()
+	l.open[t] = struct{}{}
+	l.mu.Unlock()
+	return t, nil
+}
+
+func (l *trackedListener) closeAll() int {
+	l.mu.Lock()
+	left := make([]*trackedConn, 0, len(l.open))
+	for c := range l.open {
+		left = append(left, c)
+	}
+	l.mu.Unlock()
+	for _, c := range left {
+		_ = c.Close()
+	}
+	return len(left)
+}
+
+// NetConn gives the watch of clients the socket.
+func (c *trackedConn) NetConn() net.Conn { return c.Conn }
+
+// Close implements net.Conn.
+func (c *trackedConn) Close() error {
+	c.once.Do(func() {
+		c.ln.mu.Lock()
+		delete(c.ln.open, c)
+		c.ln.mu.Unlock()
+	})
+	return c.Conn.Close()
+}
