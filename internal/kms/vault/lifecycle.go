@@ -1,0 +1,278 @@
+package vault
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/caresphere/caresphere/internal/kms/driver"
+)
+
+// Ensure implements driver.KMS for the provisioner. An existing key must be of
+// the kind that we make: derived, and never to be exported or deleted.
+func (v *Vault) Ensure(ctx context.Context, key string) error {
+	if err := driver.CheckKey(key); err != nil {
+		return err
+	}
+	if err := v.refuseShredded(ctx, key); err != nil {
+		return err
+	}
+	found, err := v.keyInfo(ctx, key)
+	if err == nil && found == nil {
+		if _, err = v.write(ctx, v.cell.key(key), map[string]any{"type": keyType, "derived": true}); err == nil {
+			found, err = v.keyInfo(ctx, key)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	if found == nil || found.Type != keyType || !found.Derived || found.Exportable || found.Backup || found.Deletable {
+		return fmt.Errorf("vault: the key has other properties than it must: %w", driver.ErrIntegrity)
+	}
+	// A Shred that ran meanwhile wins.
+	return v.refuseShredded(ctx, key)
+}
+
+const keyType = "aes256-gcm96"
+
+type keyInfo struct {
+	Type       string `json:"type"`
+	Derived    bool   `json:"derived"`
+	Exportable bool   `json:"exportable"`
+	Backup     bool   `json:"allow_plaintext_backup"`
+	Deletable  bool   `json:"deletion_allowed"`
+	Latest     int    `json:"latest_version"`
+	Min        int    `json:"min_decryption_version"`
+}
+
+// keyInfo returns what Vault tells of the key, nil when it does not exist.
+func (v *Vault) keyInfo(ctx context.Context, key string) (*keyInfo, error) {
+	s, err := v.read(ctx, v.cell.key(key))
+	if err != nil || s == nil {
+		return nil, err
+	}
+	raw, err := json.Marshal(s.Data)
+	if err != nil {
+		return nil, fmt.Errorf("vault: key: %w", err)
+	}
+	var info keyInfo
+	if err := json.Unmarshal(raw, &info); err != nil {
+		return nil, fmt.Errorf("vault: key: %w", err)
+	}
+	return &info, nil
+}
+
+func (v *Vault) isShredded(ctx context.Context, key string) (bool, error) {
+	s, err := v.read(ctx, v.cell.shredded(key))
+	return s != nil, err
+}
+
+func (v *Vault) refuseShredded(ctx context.Context, key string) error {
+	gone, err := v.isShredded(ctx, key)
+	if err == nil && gone {
+		err = fmt.Errorf("vault: a shredded key is not made again: %w", driver.ErrKeyGone)
+	}
+	return err
+}
+
+// existing returns the key's properties, or ErrKeyGone.
+func (v *Vault) existing(ctx context.Context, key string) (*keyInfo, error) {
+	if err := driver.CheckKey(key); err != nil {
+		return nil, err
+	}
+	info, err := v.keyInfo(ctx, key)
+	if err == nil && info == nil {
+		err = fmt.Errorf("vault: %w", driver.ErrKeyGone)
+	}
+	return info, err
+}
+
+// Rotate implements driver.KMS for the rewrapper.
+func (v *Vault) Rotate(ctx context.Context, key string) (int, error) {
+	if _, err := v.existing(ctx, key); err != nil {
+		return 0, err
+	}
+	if _, err := v.write(ctx, v.cell.key(key)+"/rotate", nil); err != nil {
+		return 0, err
+	}
+	info, err := v.existing(ctx, key)
+	if err != nil {
+		return 0, err
+	}
+	return info.Latest, nil
+}
+
+// Retire implements driver.KMS for the rewrapper: raise the minimum, then trim,
+// which destroys the older versions.
+func (v *Vault) Retire(ctx context.Context, key string, minVersion int) error {
+	info, err := v.existing(ctx, key)
+	if err != nil {
+		return err
+	}
+	if minVersion > info.Latest {
+		return fmt.Errorf("vault: there is no version %d to keep: %w", minVersion, driver.ErrInvalid)
+	}
+	if minVersion < 1 || minVersion < info.Min {
+		return nil
+	}
+	if _, err := v.write(ctx, v.cell.key(key)+"/config", map[string]any{
+		"min_decryption_version": minVersion, "min_encryption_version": minVersion,
+	}); err != nil {
+		return err
+	}
+	_, err = v.write(ctx, v.cell.key(key)+"/trim", map[string]any{"min_available_version": minVersion})
+	return err
+}
+
+// Shred implements driver.KMS for the shredder. The mark comes first: a crash in
+// between leaves a key that Ensure will not revive, and a second Shred goes on.
+func (v *Vault) Shred(ctx context.Context, key string) error {
+	if err := driver.CheckKey(key); err != nil {
+		return err
+	}
+	gone, err := v.isShredded(ctx, key)
+	if err == nil && !gone {
+		_, err = v.write(ctx, v.cell.shredded(key), map[string]any{"at": time.Now().UTC().Format(time.RFC3339)})
+		if errors.Is(err, driver.ErrAuth) {
+			// The shredder may make a mark and not change one: somebody else made it.
+			if again, lookErr := v.isShredded(ctx, key); lookErr == nil && again {
+				err = nil
+			}
+		}
+	}
+	if err != nil {
+		return err
+	}
+	info, err := v.keyInfo(ctx, key)
+	if err != nil || info == nil {
+		return err
+	}
+	if _, err := v.write(ctx, v.cell.key(key)+"/config", map[string]any{"deletion_allowed": true}); err != nil {
+		return err
+	}
+	return v.delete(ctx, v.cell.key(key))
+}
+
+// Status implements driver.KMS for every role.
+func (v *Vault) Status(ctx context.Context, key string) (driver.Status, error) {
+	if err := driver.CheckKey(key); err != nil {
+		return driver.Status{}, err
+	}
+	gone, err := v.isShredded(ctx, key)
+	if err != nil {
+		return driver.Status{}, err
+	}
+	if gone {
+		return driver.Status{State: driver.StateShredded}, nil
+	}
+	info, err := v.keyInfo(ctx, key)
+	if err != nil {
+		return driver.Status{}, err
+	}
+	if info == nil {
+		return driver.Status{State: driver.StateAbsent}, nil
+	}
+	closed, err := v.read(ctx, v.cell.closed(key))
+	if err != nil {
+		return driver.Status{}, err
+	}
+	status := driver.Status{State: driver.StateAlive, Version: info.Latest, MinVersion: info.Min}
+	if closed != nil {
+		status.State = driver.StateDisabled
+	}
+	return status, nil
+}
+
+// Disable implements driver.KMS for the provisioner.
+func (v *Vault) Disable(ctx context.Context, key string) error {
+	if err := v.refuseGone(ctx, key); err != nil {
+		return err
+	}
+	if _, err := v.write(ctx, v.cell.closed(key), map[string]any{"at": time.Now().UTC().Format(time.RFC3339)}); err != nil {
+		return err
+	}
+	return v.syncClosed(ctx)
+}
+
+// Enable implements driver.KMS for the provisioner.
+func (v *Vault) Enable(ctx context.Context, key string) error {
+	if err := v.refuseGone(ctx, key); err != nil {
+		return err
+	}
+	if err := v.delete(ctx, v.cell.closed(key)); err != nil {
+		return err
+	}
+	return v.syncClosed(ctx)
+}
+
+func (v *Vault) refuseGone(ctx context.Context, key string) error {
+	if _, err := v.existing(ctx, key); err != nil {
+		return err
+	}
+	return v.refuseShredded(ctx, key)
+}
+
+// syncClosed makes the deny policy say what the ledger says. Vault has no
+// compare-and-set for policies, so the ledger, one entry a key, is the truth, and
+// the policy is written from it until a look afterwards finds both unchanged. Of
+// two writers at once, the one whose stale text came last sees the newer ledger
+// in that look, and writes again.
+func (v *Vault) syncClosed(ctx context.Context) error {
+	for {
+		keys, err := v.closedKeys(ctx)
+		if err != nil {
+			return err
+		}
+		want := closedPolicy(string(v.cell), keys)
+		have, err := v.policy(ctx)
+		if err != nil {
+			return err
+		}
+		if have != want {
+			if _, err := v.write(ctx, v.cell.policyPath(), map[string]any{"policy": want}); err != nil {
+				return err
+			}
+		}
+		after, err := v.closedKeys(ctx)
+		if err != nil {
+			return err
+		}
+		if have, err = v.policy(ctx); err != nil {
+			return err
+		}
+		if have == want && slices.Equal(keys, after) {
+			return nil
+		}
+		if err := ctx.Err(); err != nil {
+			return fmt.Errorf("vault: closing keys: %w: %w", driver.ErrUnavailable, err)
+		}
+	}
+}
+
+// closedKeys returns the disabled keys in order, without those shredded since:
+// they need no deny, and the policy's size is limited.
+func (v *Vault) closedKeys(ctx context.Context) ([]string, error) {
+	keys, err := v.list(ctx, v.cell.ledger()+"/closed")
+	if err != nil {
+		return nil, err
+	}
+	shredded, err := v.list(ctx, v.cell.ledger()+"/shredded")
+	if err != nil {
+		return nil, err
+	}
+	slices.Sort(keys)
+	return slices.DeleteFunc(keys, func(k string) bool { return slices.Contains(shredded, k) }), nil
+}
+
+func (v *Vault) policy(ctx context.Context) (string, error) {
+	s, err := v.read(ctx, v.cell.policyPath())
+	if err != nil || s == nil {
+		return "", err
+	}
+	text, _ := s.Data["policy"].(string)
+	return strings.TrimSpace(text) + "\n", nil
+}

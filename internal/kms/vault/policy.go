@@ -1,0 +1,211 @@
+package vault
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/hashicorp/vault/api"
+
+	"github.com/caresphere/caresphere/internal/kms/driver"
+)
+
+// paths are the places of one cell in Vault, named by its id.
+type paths string
+
+func (c paths) mount() string             { return "cell/" + string(c) }
+func (c paths) ledger() string            { return "cell-ledger/" + string(c) }
+func (c paths) key(key string) string     { return c.mount() + "/keys/" + key }
+func (c paths) dataKey(key string) string { return c.mount() + "/datakey/plaintext/" + key }
+func (c paths) decrypt(key string) string { return c.mount() + "/decrypt/" + key }
+func (c paths) rewrap(key string) string  { return c.mount() + "/rewrap/" + key }
+func (c paths) closed(key string) string  { return c.ledger() + "/closed/" + key }
+func (c paths) shredded(key string) string {
+	return c.ledger() + "/shredded/" + key
+}
+func (c paths) policy(role string) string { return "cell-" + string(c) + "-" + role }
+func (c paths) policyPath() string        { return "sys/policies/acl/" + c.policy("closed") }
+
+// The roles, each an AppRole `cell-<cell>-<role>`.
+const (
+	// RoleProvisioner ensures, disables and enables keys; it sees no data key.
+	RoleProvisioner = "provisioner"
+	// RoleWorker makes and unwraps data keys of keys that are not closed.
+	RoleWorker = "worker"
+	// RoleRewrapper rotates, rewraps and retires; it sees no data key.
+	RoleRewrapper = "rewrapper"
+	// RoleShredder destroys keys.
+	RoleShredder = "shredder"
+)
+
+// policyTexts are the grants of each role; CELL stands for the cell's id. A plus
+// matches one whole path segment. What is not listed is refused: no role may
+// export or back up a key, encrypt by hand, or reach another cell's mount.
+var policyTexts = map[string]string{
+	RoleProvisioner: `
+path "cell/CELL/keys/+" {
+  capabilities       = ["create", "read", "update"]
+  allowed_parameters = { "type" = ["aes256-gcm96"], "derived" = [true] }
+}
+path "cell-ledger/CELL/closed"     { capabilities = ["list"] }
+path "cell-ledger/CELL/closed/"    { capabilities = ["list"] }
+path "cell-ledger/CELL/closed/+"   { capabilities = ["create", "read", "update", "delete"] }
+path "cell-ledger/CELL/shredded"   { capabilities = ["list"] }
+path "cell-ledger/CELL/shredded/"  { capabilities = ["list"] }
+path "cell-ledger/CELL/shredded/+" { capabilities = ["read"] }
+path "sys/policies/acl/cell-CELL-closed" { capabilities = ["create", "read", "update"] }
+`,
+	RoleWorker: `
+path "cell/CELL/datakey/plaintext/+" { capabilities = ["create", "update"] }
+path "cell/CELL/decrypt/+"           { capabilities = ["create", "update"] }
+path "cell/CELL/keys/+"              { capabilities = ["read"] }
+path "cell-ledger/CELL/closed/+"     { capabilities = ["read"] }
+path "cell-ledger/CELL/shredded/+"   { capabilities = ["read"] }
+`,
+	RoleRewrapper: `
+path "cell/CELL/rewrap/+"      { capabilities = ["create", "update"] }
+path "cell/CELL/keys/+"        { capabilities = ["read"] }
+path "cell/CELL/keys/+/rotate" { capabilities = ["create", "update"] }
+path "cell/CELL/keys/+/config" {
+  capabilities       = ["create", "update"]
+  allowed_parameters = { "min_decryption_version" = [], "min_encryption_version" = [] }
+}
+path "cell/CELL/keys/+/trim"       { capabilities = ["create", "update"] }
+path "cell-ledger/CELL/closed/+"   { capabilities = ["read"] }
+path "cell-ledger/CELL/shredded/+" { capabilities = ["read"] }
+`,
+	RoleShredder: `
+path "cell/CELL/keys/+" { capabilities = ["read", "delete"] }
+path "cell/CELL/keys/+/config" {
+  capabilities       = ["create", "update"]
+  allowed_parameters = { "deletion_allowed" = [true] }
+}
+path "cell-ledger/CELL/closed/+"   { capabilities = ["read"] }
+path "cell-ledger/CELL/shredded/+" { capabilities = ["create", "read"] }
+`,
+}
+
+// Policies returns the cell's policies by name, without the one that closes
+// keys: its text changes with every gate.
+func Policies(cell string) map[string]string {
+	texts := map[string]string{}
+	for role, text := range policyTexts {
+		texts[paths(cell).policy(role)] = strings.TrimSpace(strings.ReplaceAll(text, "CELL", cell)) + "\n"
+	}
+	return texts
+}
+
+// closedPolicy returns the policy that refuses the keys to workers. Vault takes
+// the most specific path, so an exact deny wins over the worker's plus.
+func closedPolicy(cell string, keys []string) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "# Keys of cell %s that are closed to its workers. Written by the provisioner.\n", cell)
+	for _, key := range keys {
+		for _, path := range []string{paths(cell).dataKey(key), paths(cell).decrypt(key)} {
+			fmt.Fprintf(&b, "path %q { capabilities = [\"deny\"] }\n", path)
+		}
+	}
+	return b.String()
+}
+
+// Credentials let a process log in as a role.
+type Credentials struct{ RoleID, SecretID string }
+
+// Setup prepares a cell with an administrator's client: the transit mount, which
+// never makes a key by accident, the ledger, the policies, and an AppRole for
+// each role. It returns fresh credentials by role and may be repeated: keys,
+// ledger and closed keys stay as they are.
+func Setup(ctx context.Context, admin *api.Client, cell string) (map[string]Credentials, error) {
+	if !cellForm.MatchString(cell) {
+		return nil, fmt.Errorf("vault: not a cell id: %w", driver.ErrInvalid)
+	}
+	c := paths(cell)
+	if err := mount(ctx, admin, c.mount(), "transit"); err != nil {
+		return nil, err
+	}
+	if err := mount(ctx, admin, c.ledger(), "kv"); err != nil {
+		return nil, err
+	}
+	auths, err := admin.Sys().ListAuthWithContext(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("vault: listing auth methods: %w", err)
+	}
+	if _, ok := auths["approle/"]; !ok {
+		if err := admin.Sys().EnableAuthWithOptionsWithContext(ctx, "approle", &api.EnableAuthOptions{Type: "approle"}); err != nil {
+			return nil, fmt.Errorf("vault: enabling approle: %w", err)
+		}
+	}
+	// Without this, encrypting with an unknown name makes a key of that name.
+	if _, err := admin.Logical().WriteWithContext(ctx, c.mount()+"/config/keys", map[string]any{"disable_upsert": true}); err != nil {
+		return nil, fmt.Errorf("vault: configuring the mount: %w", err)
+	}
+	texts := Policies(cell)
+	for _, name := range slices.Sorted(maps.Keys(texts)) {
+		if err := admin.Sys().PutPolicyWithContext(ctx, name, texts[name]); err != nil {
+			return nil, fmt.Errorf("vault: writing policy %s: %w", name, err)
+		}
+	}
+	if have, err := admin.Sys().GetPolicyWithContext(ctx, c.policy("closed")); err != nil {
+		return nil, fmt.Errorf("vault: reading policy: %w", err)
+	} else if have == "" {
+		if err := admin.Sys().PutPolicyWithContext(ctx, c.policy("closed"), closedPolicy(cell, nil)); err != nil {
+			return nil, fmt.Errorf("vault: writing policy: %w", err)
+		}
+	}
+	made := map[string]Credentials{}
+	for _, role := range slices.Sorted(maps.Keys(policyTexts)) {
+		policies := []string{c.policy(role)}
+		if role == RoleWorker {
+			policies = append(policies, c.policy("closed"))
+		}
+		if made[role], err = appRole(ctx, admin, c.policy(role), policies); err != nil {
+			return nil, err
+		}
+	}
+	return made, nil
+}
+
+func mount(ctx context.Context, admin *api.Client, path, kind string) error {
+	mounts, err := admin.Sys().ListMountsWithContext(ctx)
+	if err != nil {
+		return fmt.Errorf("vault: listing mounts: %w", err)
+	}
+	if have, ok := mounts[path+"/"]; ok {
+		if have.Type != kind {
+			return fmt.Errorf("vault: %s is a %s mount and must be %s", path, have.Type, kind)
+		}
+		return nil
+	}
+	if err := admin.Sys().MountWithContext(ctx, path, &api.MountInput{Type: kind}); err != nil {
+		return fmt.Errorf("vault: mounting %s: %w", path, err)
+	}
+	return nil
+}
+
+func appRole(ctx context.Context, admin *api.Client, name string, policies []string) (Credentials, error) {
+	path := "auth/approle/role/" + name
+	if _, err := admin.Logical().WriteWithContext(ctx, path, map[string]any{
+		"token_policies": policies, "token_ttl": "1h", "token_max_ttl": "24h", "token_type": "service",
+	}); err != nil {
+		return Credentials{}, fmt.Errorf("vault: making AppRole %s: %w", name, err)
+	}
+	role, err := admin.Logical().ReadWithContext(ctx, path+"/role-id")
+	if err != nil {
+		return Credentials{}, fmt.Errorf("vault: reading AppRole %s: %w", name, err)
+	}
+	secret, err := admin.Logical().WriteWithContext(ctx, path+"/secret-id", nil)
+	if err != nil {
+		return Credentials{}, fmt.Errorf("vault: making a secret id for %s: %w", name, err)
+	}
+	var made Credentials
+	if role != nil && secret != nil {
+		made.RoleID, _ = role.Data["role_id"].(string)
+		made.SecretID, _ = secret.Data["secret_id"].(string)
+	}
+	if made.RoleID == "" || made.SecretID == "" {
+		return Credentials{}, fmt.Errorf("vault: AppRole %s has no credentials", name)
+	}
+	return made, nil
+}
