@@ -12,9 +12,24 @@ import (
 	"github.com/caresphere/caresphere/tenants"
 )
 
+const closeSignUp = `-- name: CloseSignUp :exec
+UPDATE organization SET state = $1, state_reason = $2, updated_at = now() WHERE id = $3
+`
+
+type CloseSignUpParams struct {
+	State       string
+	StateReason string
+	ID          tenants.ID
+}
+
+func (q *Queries) CloseSignUp(ctx context.Context, arg CloseSignUpParams) error {
+	_, err := q.db.Exec(ctx, closeSignUp, arg.State, arg.StateReason, arg.ID)
+	return err
+}
+
 const createOrganization = `-- name: CreateOrganization :exec
-INSERT INTO organization (id, slug, legal_name, care_setting, state, state_reason)
-VALUES ($1, $2, $3, $4, $5, $6)
+INSERT INTO organization (id, slug, legal_name, care_setting, state)
+VALUES ($1, $2, $3, $4, $5)
 `
 
 type CreateOrganizationParams struct {
@@ -23,7 +38,6 @@ type CreateOrganizationParams struct {
 	LegalName   string
 	CareSetting string
 	State       string
-	StateReason string
 }
 
 func (q *Queries) CreateOrganization(ctx context.Context, arg CreateOrganizationParams) error {
@@ -33,7 +47,6 @@ func (q *Queries) CreateOrganization(ctx context.Context, arg CreateOrganization
 		arg.LegalName,
 		arg.CareSetting,
 		arg.State,
-		arg.StateReason,
 	)
 	return err
 }
@@ -69,15 +82,4 @@ func (q *Queries) OnboardingOrganization(ctx context.Context, id tenants.ID) (On
 		&i.BaaState,
 	)
 	return i, err
-}
-
-const slugTaken = `-- name: SlugTaken :one
-SELECT EXISTS (SELECT 1 FROM organization WHERE slug = $1)
-`
-
-func (q *Queries) SlugTaken(ctx context.Context, slug string) (bool, error) {
-	row := q.db.QueryRow(ctx, slugTaken, slug)
-	var exists bool
-	err := row.Scan(&exists)
-	return exists, err
 }

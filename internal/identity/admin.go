@@ -216,3 +216,18 @@ func (c *Client) EndSessions(ctx context.Context, id tenants.ID) error {
 	}
 	return nil
 }
+
+// EndSession ends one session. It is not an error if it is over already.
+func (c *Client) EndSession(ctx context.Context, session tenants.ID) error {
+	if err := c.needAdmin(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	resp, err := c.admin.IdentityAPI.DisableSession(ctx, session.String()).Execute()
+	closeBody(resp)
+	if err != nil && (resp == nil || resp.StatusCode != http.StatusNotFound) {
+		return translate("ending a session", resp, err)
+	}
+	return nil
+}

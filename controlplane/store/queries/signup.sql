@@ -1,9 +1,9 @@
 -- name: CreateOrganization :exec
-INSERT INTO organization (id, slug, legal_name, care_setting, state, state_reason)
-VALUES (@id, @slug, @legal_name, @care_setting, @state, @state_reason);
+INSERT INTO organization (id, slug, legal_name, care_setting, state)
+VALUES (@id, @slug, @legal_name, @care_setting, @state);
 
--- name: SlugTaken :one
-SELECT EXISTS (SELECT 1 FROM organization WHERE slug = @slug);
+-- name: CloseSignUp :exec
+UPDATE organization SET state = @state, state_reason = @state_reason, updated_at = now() WHERE id = @id;
 
 -- name: OnboardingOrganization :one
 SELECT o.id, o.slug, o.legal_name, o.care_setting, o.state, o.state_reason, o.created_at,

@@ -1,0 +1,170 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/caresphere/caresphere/controlplane/store"
+	"github.com/caresphere/caresphere/internal/audit"
+	"github.com/caresphere/caresphere/internal/identity"
+	"github.com/caresphere/caresphere/internal/pg"
+	"github.com/caresphere/caresphere/tenants"
+)
+
+// Identities is what the gate needs of a realm's Kratos.
+type Identities interface {
+	Whoami(ctx context.Context, cred identity.Credential) (identity.Session, error)
+	Factors(ctx context.Context, id tenants.ID) (identity.Factors, error)
+	MarkVerified(ctx context.Context, id tenants.ID) error
+	EndSession(ctx context.Context, session tenants.ID) error
+}
+
+// timeout bounds the database's part of opening a session.
+const timeout = 4 * time.Second
+
+// Gate opens the sessions of one realm.
+type Gate struct {
+	realm  Realm
+	ids    Identities
+	pool   *pgxpool.Pool
+	limits Limits
+	now    func() time.Time
+}
+
+// NewGate returns the gate of a realm.
+func NewGate(realm Realm, ids Identities, pool *pgxpool.Pool, limits Limits) *Gate {
+	return &Gate{realm: realm, ids: ids, pool: pool, limits: limits, now: time.Now}
+}
+
+// Realm returns whose sessions the gate opens.
+func (g *Gate) Realm() Realm { return g.realm }
+
+// Open returns the session of a credential at whatever assurance it has; see
+// Current.Full for what most handlers demand on top. Errors: KindUnauthenticated
+// (none, over, idle for too long, or without an account), KindUnavailable.
+func (g *Gate) Open(ctx context.Context, cred identity.Credential, info Info) (Current, error) {
+	s, err := g.ids.Whoami(ctx, cred)
+	if err != nil {
+		return Current{}, err
+	}
+	now := g.now()
+	if now.Sub(s.IssuedAt) > g.limits.Absolute {
+		// It is over for good: Kratos would keep it and send the browser in circles.
+		if err := g.ids.EndSession(ctx, s.ID); err != nil {
+			return Current{}, err
+		}
+		return Current{}, tenants.NewError(tenants.KindUnauthenticated, "the session is over: sign in again")
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	cur := Current{Realm: g.realm, Session: s, Info: info}
+	if g.realm == Customer {
+		if cur.Account, err = g.account(ctx, s); err != nil {
+			return Current{}, err
+		}
+	}
+	if err := g.touch(ctx, s, now); err != nil {
+		return Current{}, err
+	}
+	if err := g.progress(ctx, &cur); err != nil {
+		return Current{}, err
+	}
+	return cur, nil
+}
+
+func (g *Gate) account(ctx context.Context, s identity.Session) (*store.Account, error) {
+	a, err := store.New(g.pool).AccountByIdentity(ctx, s.IdentityID)
+	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+		return nil, unavailable("reading an account", err)
+	}
+	if err != nil || a.DisabledAt != nil || a.OrganizationID != s.OrganizationID {
+		return nil, tenants.NewError(tenants.KindUnauthenticated, "this sign-in has no account here")
+	}
+	return &a, nil
+}
+
+// touch records the use and refuses a session that was idle. Entering the
+// password again in the same session counts as a use.
+func (g *Gate) touch(ctx context.Context, s identity.Session, now time.Time) error {
+	n, err := store.New(g.pool).TouchSession(ctx, store.TouchSessionParams{
+		Realm: string(g.realm), SessionID: s.ID, IdentityID: s.IdentityID,
+		AuthenticatedAt: s.AuthenticatedAt, IdleSince: now.Add(-g.limits.Idle)})
+	if err != nil {
+		return unavailable("recording a session's use", err)
+	}
+	if n == 0 {
+		return tenants.NewError(tenants.KindUnauthenticated, "the session was idle for too long: sign in again")
+	}
+	return nil
+}
+
+// progress finds the account's open step and records what was reached for the
+// first time: the proven address, the finished set-up.
+func (g *Gate) progress(ctx context.Context, cur *Current) error {
+	proven := cur.EmailVerified || cur.Recovered()
+	if proven && !cur.EmailVerified {
+		if err := g.ids.MarkVerified(ctx, cur.IdentityID); err != nil {
+			return err
+		}
+		cur.EmailVerified = true
+	}
+	if cur.Account != nil && cur.Account.EmailVerifiedAt == nil && proven {
+		if err := g.record(ctx, cur, "account.email_verified", (*store.Queries).MarkAccountVerified); err != nil {
+			return err
+		}
+	}
+	switch {
+	case cur.SecondFactor:
+		// Reached only past a password and an enrolled second factor.
+	case !proven:
+		cur.Step = VerifyEmail
+	default:
+		f, err := g.ids.Factors(ctx, cur.IdentityID)
+		if err != nil {
+			return err
+		}
+		switch {
+		case !f.Password:
+			cur.Step = SetPassword
+		case !f.SecondFactor():
+			cur.Step = EnrollTOTP
+		}
+		return nil
+	}
+	if cur.SecondFactor && cur.Account != nil && cur.Account.ReadyAt == nil {
+		return g.record(ctx, cur, "account.ready", (*store.Queries).MarkAccountReady)
+	}
+	return nil
+}
+
+func (g *Gate) record(ctx context.Context, cur *Current, action string, mark func(*store.Queries, context.Context, tenants.ID) (int64, error)) error {
+	err := pg.InTx(ctx, g.pool, func(tx pgx.Tx) error {
+		n, err := mark(store.New(tx), ctx, cur.IdentityID)
+		if err != nil || n == 0 {
+			return err
+		}
+		return audit.Insert(ctx, tx, cur.Actor(), audit.Event{Action: action, RecordType: "account",
+			RecordID: cur.IdentityID.String(), OrganizationID: cur.Account.OrganizationID})
+	})
+	if err != nil {
+		return unavailable("recording "+action, err)
+	}
+	return nil
+}
+
+func unavailable(doing string, err error) error {
+	return tenants.WrapError(tenants.KindUnavailable, "not available at the moment", fmt.Errorf("%s: %w", doing, err))
+}
+
+// Purge forgets sessions that no limit could still allow.
+func (g *Gate) Purge(ctx context.Context) error {
+	if err := store.New(g.pool).PurgeSessions(ctx, g.now().Add(-2*g.limits.Absolute)); err != nil {
+		return fmt.Errorf("purging sessions: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,4 @@
+-- name: LockEmail :exec
+-- One enrolment of an e-mail address at a time, across processes, until the
+-- transaction ends.
+SELECT pg_advisory_xact_lock(hashtextextended('account:' || @email::text, 0));
