@@ -94,3 +94,5 @@ GRANT INSERT (id, actor_kind, actor_id, role, session_id, organization_id, actio
               ip, device, request_id, detail) ON audit_entry TO controlplane, provisioner;
 -- The provisioner runs the sealer.
 GRANT INSERT ON audit_epoch, audit_leaf, audit_hash, audit_checkpoint TO provisioner;
+-- For FOR UPDATE only: the sealer is single by a lock on its epoch's row.
+GRANT UPDATE (reason) ON audit_epoch TO provisioner;

@@ -98,6 +98,9 @@ BEGIN
         EXECUTE format('GRANT SELECT, INSERT ON %I TO cell_sealer', t);
     END LOOP;
     REVOKE INSERT ON audit_entry FROM cell_sealer;
+    -- For FOR UPDATE only: the sealer is single by a lock on its epoch's row, which
+    -- no tenant can take, as it could an advisory one. The trigger refuses a change.
+    GRANT UPDATE (reason) ON audit_epoch TO cell_sealer;
     EXECUTE format('CREATE POLICY audit_entry_insert ON audit_entry FOR INSERT TO %I
                     WITH CHECK ((SELECT cell.ctx_kind()) IS NOT NULL)', tenant);
     EXECUTE format('GRANT INSERT (id, facility_id, action, record_type, record_id, outcome, ip, device, request_id, detail)

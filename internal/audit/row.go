@@ -1,0 +1,84 @@
+package audit
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/caresphere/caresphere/internal/audit/record"
+	"github.com/caresphere/caresphere/tenants"
+)
+
+// EntryColumns lists the columns that Row.Targets reads, in its order, each
+// behind the alias of audit_entry.
+func EntryColumns(l Log, alias string) string {
+	scope := "organization_id"
+	if !l.Control {
+		scope = "facility_id"
+	}
+	columns := []string{"seq", "id", "at", "db_role", "actor_kind", "actor_id", "role", "session_id", scope,
+		"action", "record_type", "record_id", "outcome", "ip", "device", "request_id"}
+	for i, c := range columns {
+		columns[i] = alias + "." + c
+	}
+	// As text: the driver then has nothing to interpret, and the decoding is ours.
+	return strings.Join(columns, ", ") + ", " + alias + ".detail::text"
+}
+
+// Row receives one audit_entry, also the all-null one of an outer join.
+type Row struct {
+	seq                                                       *int64
+	id, actorID, sessionID, scope                             *[16]byte
+	at                                                        *time.Time
+	dbRole, kind, role, action, recordType, recordID, outcome *string
+	ip, device, requestID, detail                             *string
+}
+
+// Targets are the scan targets for EntryColumns.
+func (r *Row) Targets() []any {
+	return []any{&r.seq, &r.id, &r.at, &r.dbRole, &r.kind, &r.actorID, &r.role, &r.sessionID, &r.scope,
+		&r.action, &r.recordType, &r.recordID, &r.outcome, &r.ip, &r.device, &r.requestID, &r.detail}
+}
+
+// Present tells whether there was a row.
+func (r *Row) Present() bool { return r.seq != nil }
+
+// Entry returns the row as a new canonical entry.
+func (r *Row) Entry(l Log) (record.Entry, error) {
+	e := record.Entry{
+		Seq: *r.seq, ID: deref(r.id), At: r.at.UTC(), DBRole: *r.dbRole,
+		ActorKind: tenants.ActorKind(*r.kind), ActorID: deref(r.actorID), Role: *r.role, SessionID: deref(r.sessionID),
+		Action: *r.action, RecordType: *r.recordType, RecordID: *r.recordID, Outcome: record.Outcome(*r.outcome),
+		IP: *r.ip, Device: *r.device, RequestID: *r.requestID,
+	}
+	if l.Control {
+		e.OrganizationID = deref(r.scope)
+	} else {
+		e.FacilityID = deref(r.scope)
+	}
+	if *r.detail != "{}" {
+		if err := json.Unmarshal([]byte(*r.detail), &e.Detail); err != nil {
+			return e, fmt.Errorf("audit entry %d has a detail that is not strings by name: %w", *r.seq, err)
+		}
+	}
+	return e, nil
+}
+
+// ScanEntry reads an entry from a row of EntryColumns.
+func ScanEntry(l Log, row pgx.Row) (record.Entry, error) {
+	var r Row
+	if err := row.Scan(r.Targets()...); err != nil {
+		return record.Entry{}, fmt.Errorf("reading an audit entry: %w", err)
+	}
+	return r.Entry(l)
+}
+
+func deref(id *[16]byte) tenants.ID {
+	if id == nil {
+		return tenants.NilID
+	}
+	return *id
+}
