@@ -1,0 +1,133 @@
+package fleet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/caresphere/caresphere/controlplane/acts"
+	"github.com/caresphere/caresphere/controlplane/jobs"
+	"github.com/caresphere/caresphere/controlplane/store"
+	"github.com/caresphere/caresphere/internal/audit"
+	"github.com/caresphere/caresphere/tenants"
+)
+
+// Suspend closes an organization's gate. Operators only; the reason is shown to
+// the organization. Errors: KindInvalid, KindForbidden, KindSecondFactor,
+// KindNotFound, KindConflict if the lifecycle does not allow it.
+func (s *Service) Suspend(ctx context.Context, a tenants.Actor, id tenants.ID, reason string) error {
+	return s.move(ctx, a, id, "organization.suspend", tenants.StateSuspended, reason)
+}
+
+// ReadOnly refuses an organization's writes; see Suspend.
+func (s *Service) ReadOnly(ctx context.Context, a tenants.Actor, id tenants.ID, reason string) error {
+	return s.move(ctx, a, id, "organization.read_only", tenants.StateReadOnly, reason)
+}
+
+// Resume makes a suspended or read-only organization live again; see Suspend. A
+// quarantined one is not resumed by hand: a passing isolation proof releases it.
+func (s *Service) Resume(ctx context.Context, a tenants.Actor, id tenants.ID, reason string) error {
+	return s.move(ctx, a, id, "organization.resume", tenants.StateLive, reason)
+}
+
+func (s *Service) move(ctx context.Context, a tenants.Actor, id tenants.ID, action string, to tenants.State, reason string) error {
+	reason = strings.TrimSpace(reason)
+	if err := checkReason(reason); err != nil {
+		return err
+	}
+	ev := audit.Event{Action: action, RecordType: "organization", RecordID: id.String(), OrganizationID: id}
+	return acts.Do(ctx, s.pool, a, ev, func(tx pgx.Tx, ev *audit.Event) error {
+		if err := operator(a); err != nil {
+			return err
+		}
+		org, err := locked(ctx, tx, id)
+		if err != nil {
+			return err
+		}
+		from := tenants.State(org.State)
+		if to == tenants.StateLive && from != tenants.StateSuspended && from != tenants.StateReadOnly {
+			return tenants.NewError(tenants.KindConflict, "only an organization that is suspended or read-only can be resumed")
+		}
+		kept := reason
+		if to == tenants.StateLive {
+			kept = ""
+		}
+		ev.Detail = map[string]string{"from": org.State, "to": string(to), "reason": reason}
+		return s.set(ctx, tx, org, to, kept)
+	})
+}
+
+// Retry sends an organization whose provisioning failed on its way again: by an
+// operator, or by an owner of the organization. Errors: KindForbidden,
+// KindSecondFactor, KindNotFound, KindConflict if it did not fail.
+func (s *Service) Retry(ctx context.Context, a tenants.Actor, id tenants.ID) error {
+	ev := audit.Event{Action: "provisioning.retry", RecordType: "organization", RecordID: id.String(), OrganizationID: id}
+	return acts.Do(ctx, s.pool, a, ev, func(tx pgx.Tx, _ *audit.Event) error {
+		allowed := operator(a)
+		if a.Kind != tenants.ActorOperator {
+			allowed = member(ctx, store.New(tx), a, id, true)
+		}
+		if allowed != nil {
+			return allowed
+		}
+		org, err := locked(ctx, tx, id)
+		if err != nil {
+			return err
+		}
+		if tenants.State(org.State) != tenants.StateProvisioningFailed {
+			return tenants.NewError(tenants.KindConflict, "provisioning has not failed: there is nothing to retry")
+		}
+		if err := s.set(ctx, tx, org, tenants.StateProvisioning, ""); err != nil {
+			return err
+		}
+		if _, err := s.jobs.InsertTx(ctx, tx, jobs.Provision{OrganizationID: id}, nil); err != nil {
+			return fmt.Errorf("asking for provisioning: %w", err)
+		}
+		return nil
+	})
+}
+
+func locked(ctx context.Context, tx pgx.Tx, id tenants.ID) (store.FleetLockRow, error) {
+	org, err := store.New(tx).FleetLock(ctx, id)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return org, tenants.NotFound()
+	}
+	if err != nil {
+		return org, fmt.Errorf("locking the organization: %w", err)
+	}
+	return org, nil
+}
+
+// set moves the locked organization by the one table of legal moves and has the
+// gate decided anew.
+func (s *Service) set(ctx context.Context, tx pgx.Tx, org store.FleetLockRow, to tenants.State, reason string) error {
+	if err := tenants.CheckMove(tenants.State(org.State), to); err != nil {
+		return err
+	}
+	n, err := store.New(tx).FleetMove(ctx, store.FleetMoveParams{ID: org.ID, OldState: org.State, NewState: string(to), Reason: reason})
+	if err != nil {
+		return fmt.Errorf("moving the organization: %w", err)
+	}
+	if n != 1 {
+		return tenants.NewError(tenants.KindConflict, "somebody else was first")
+	}
+	return s.gate.Decide(ctx, tx, org.ID)
+}
+
+func checkReason(s string) error {
+	n := utf8.RuneCountInString(s)
+	if !utf8.ValidString(s) || n < 3 || n > 500 {
+		return tenants.Invalid("body.reason", "must be 3 to 500 characters")
+	}
+	for _, r := range s {
+		if r != ' ' && !unicode.IsPrint(r) {
+			return tenants.Invalid("body.reason", "must be one line of printable characters")
+		}
+	}
+	return nil
+}
