@@ -60,6 +60,19 @@ func (d *Door) Close() { d.pools.Close() }
 // when the session is over, KindGateClosed, KindUnavailable, or what fn returned.
 // Each leaves an entry of its own; one that cannot be written is KindUnavailable.
 func (d *Door) Do(ctx context.Context, actor tenants.Actor, perm tenants.Permission, target Target, fn func(context.Context, *Tx) error) error {
+	return d.do(ctx, actor, perm, target, fn)
+}
+
+// DoOwn is Do for what every member may do with their own session, whatever the
+// role: look at it and end it.
+func (d *Door) DoOwn(ctx context.Context, actor tenants.Actor, target Target, fn func(context.Context, *Tx) error) error {
+	return d.do(ctx, actor, own, target, fn)
+}
+
+// own stands for the actor's own session, which is in no row of the matrix.
+const own tenants.Permission = ""
+
+func (d *Door) do(ctx context.Context, actor tenants.Actor, perm tenants.Permission, target Target, fn func(context.Context, *Tx) error) error {
 	if actor.Kind != tenants.ActorMember || actor.ID.IsZero() || actor.TenantID.IsZero() || actor.SessionID.IsZero() {
 		return tenants.NewError(tenants.KindInternal, "an action without an actor")
 	}
@@ -92,6 +105,8 @@ func (d *Door) Refuse(ctx context.Context, actor tenants.Actor, target Target, r
 // that was opened since.
 func (d *Door) decide(actor tenants.Actor, perm tenants.Permission, target Target, final bool) error {
 	switch {
+	case perm == own && target.RecordID == actor.SessionID && target.RecordType == "session":
+		return nil
 	case !tenants.Allowed(actor.Role, perm):
 		return tenants.NewError(tenants.KindForbidden, "your role does not allow this")
 	case target.FacilityID.IsZero() || actor.MaySee(target.FacilityID):

@@ -73,7 +73,9 @@ func (s *Signals) take() map[hint]struct{} {
 // what was said meanwhile was not heard.
 func (s *Signals) Run(ctx context.Context, d *Door) error {
 	var wg sync.WaitGroup
-	wg.Go(func() { s.again(ctx, "listening for hints", func(ctx context.Context, c *pgx.Conn) error { return s.listen(ctx, c, d) }) })
+	wg.Go(func() {
+		s.again(ctx, "listening for hints", func(ctx context.Context, c *pgx.Conn) error { return s.listen(ctx, c, d) })
+	})
 	wg.Go(func() { s.again(ctx, "sending hints", s.send) })
 	wg.Wait()
 	return ctx.Err()

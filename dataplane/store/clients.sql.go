@@ -754,14 +754,18 @@ SELECT c.id, c.facility_id, c.status, c.given_name_sealed, c.family_name_sealed,
 FROM client c
 WHERE c.facility_id = ANY ($1::uuid[])
   AND c.record_number_index = $2
-  AND c.id > $3::uuid
+  AND ($3::bytea IS NULL OR c.family_index = $3::bytea)
+  AND ($4::bytea IS NULL OR c.birth_date_index = $4::bytea)
+  AND c.id > $5::uuid
 ORDER BY c.id
-LIMIT $4
+LIMIT $6
 `
 
 type SearchByRecordNumberParams struct {
 	Facilities        []tenants.ID
 	RecordNumberIndex []byte
+	FamilyIndex       []byte
+	BirthDateIndex    []byte
 	After             tenants.ID
 	PageSize          int32
 }
@@ -770,6 +774,8 @@ func (q *Queries) SearchByRecordNumber(ctx context.Context, arg SearchByRecordNu
 	rows, err := q.db.Query(ctx, searchByRecordNumber,
 		arg.Facilities,
 		arg.RecordNumberIndex,
+		arg.FamilyIndex,
+		arg.BirthDateIndex,
 		arg.After,
 		arg.PageSize,
 	)

@@ -29,10 +29,14 @@ func (q *Queries) AssignFacilities(ctx context.Context, arg AssignFacilitiesPara
 }
 
 const countOtherOwners = `-- name: CountOtherOwners :one
-SELECT count(*) FROM member
-WHERE role = 'owner' AND status = 'active' AND identity_id <> $1
+SELECT count(*) FROM (
+    SELECT m.identity_id FROM member m
+    WHERE m.role = 'owner' AND m.status = 'active' AND m.identity_id <> $1
+    FOR UPDATE
+) AS other
 `
 
+// Locked, so that two owners cannot step down at once, each counting the other.
 func (q *Queries) CountOtherOwners(ctx context.Context, identityID tenants.ID) (int64, error) {
 	row := q.db.QueryRow(ctx, countOtherOwners, identityID)
 	var count int64

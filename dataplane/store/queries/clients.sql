@@ -61,6 +61,8 @@ SELECT c.id, c.facility_id, c.status, c.given_name_sealed, c.family_name_sealed,
 FROM client c
 WHERE c.facility_id = ANY (sqlc.arg(facilities)::uuid[])
   AND c.record_number_index = sqlc.arg(record_number_index)
+  AND (sqlc.narg(family_index)::bytea IS NULL OR c.family_index = sqlc.narg(family_index)::bytea)
+  AND (sqlc.narg(birth_date_index)::bytea IS NULL OR c.birth_date_index = sqlc.narg(birth_date_index)::bytea)
   AND c.id > sqlc.arg(after)::uuid
 ORDER BY c.id
 LIMIT sqlc.arg(page_size);

@@ -30,8 +30,12 @@ WHERE identity_id = sqlc.arg(identity_id) AND authz_version = sqlc.arg(version)
 RETURNING identity_id, email, name, role, status, authz_version, created_at;
 
 -- name: CountOtherOwners :one
-SELECT count(*) FROM member
-WHERE role = 'owner' AND status = 'active' AND identity_id <> $1;
+-- Locked, so that two owners cannot step down at once, each counting the other.
+SELECT count(*) FROM (
+    SELECT m.identity_id FROM member m
+    WHERE m.role = 'owner' AND m.status = 'active' AND m.identity_id <> $1
+    FOR UPDATE
+) AS other;
 
 -- name: AssignFacilities :exec
 INSERT INTO member_facility (identity_id, facility_id)
