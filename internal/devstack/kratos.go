@@ -149,7 +149,7 @@ func (c KratosConfig) settings() object {
 			"lifespan":                 "15m",
 			"earliest_possible_extend": "14m",
 			"cookie":                   object{"name": c.Cookie, "persistent": false, "path": "/", "same_site": "Lax"},
-			"whoami":                   object{"required_aal": "highest_available"},
+			"whoami":                   object{"required_aal": "aal1"},
 		},
 		"identity": object{
 			"default_schema_id": "person",

@@ -48,6 +48,16 @@ func (h *Host) serve(w http.ResponseWriter, r *http.Request) {
 
 var own = sync.OnceValues(NewHost)
 
+// ownHost is the host in this process, for servers that one test has to itself.
+func ownHost(t testing.TB) *Host {
+	t.Helper()
+	h, err := own()
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	return h
+}
+
 // ask gets a server's location from the harness, or from this process's own host.
 func ask[T any](t testing.TB, what string, params url.Values) T {
 	t.Helper()

@@ -81,6 +81,14 @@ func (h *Host) Get(what string, params url.Values) (any, error) {
 			return h.startPostgres(ctx)
 		case "kratos":
 			return h.startKratos(ctx, params.Get("realm"), params.Get("mail_mfa") == "true")
+		case "vault":
+			return h.startVault(ctx)
+		case "s3":
+			return h.startS3(ctx)
+		case "stripe":
+			return h.startStripe(ctx)
+		case "toxiproxy":
+			return h.startToxiproxy(ctx)
 		default:
 			return nil, fmt.Errorf("there is no server %q", what)
 		}
@@ -126,20 +134,24 @@ func (h *Host) Close(ctx context.Context) {
 
 func (h *Host) log(name string) string { return filepath.Join(h.dir, name+".log") }
 
-// port hands out the next port of the host's lease.
-func (h *Host) port() (int, error) {
+// ports hands out the next n ports of the host's lease.
+func (h *Host) ports(n int) ([]int, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.nextPort == h.endPort {
-		base, release, err := devstack.LeasePorts()
-		if err != nil {
-			return 0, err
+	ports := make([]int, n)
+	for i := range ports {
+		if h.nextPort == h.endPort {
+			base, release, err := devstack.LeasePorts()
+			if err != nil {
+				return nil, err
+			}
+			h.stops = append(h.stops, func(context.Context) error { release(); return nil })
+			h.nextPort, h.endPort = base, base+devstack.PortBlock
 		}
-		h.stops = append(h.stops, func(context.Context) error { release(); return nil })
-		h.nextPort, h.endPort = base, base+devstack.PortBlock
+		ports[i] = h.nextPort
+		h.nextPort++
 	}
-	h.nextPort++
-	return h.nextPort - 1, nil
+	return ports, nil
 }
 
 // removeAtEnd has a shell remove the folder once this process is gone: it waits

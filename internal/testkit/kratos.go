@@ -123,11 +123,7 @@ func (h *Host) startKratos(ctx context.Context, realm string, mailMFA bool) (any
 	if err := devstack.PrepareKratosDatabase(ctx, cluster.Superuser, name, role); err != nil {
 		return nil, err
 	}
-	public, err := h.port()
-	if err != nil {
-		return nil, err
-	}
-	admin, err := h.port()
+	ports, err := h.ports(2)
 	if err != nil {
 		return nil, err
 	}
@@ -137,7 +133,7 @@ func (h *Host) startKratos(ctx context.Context, realm string, mailMFA bool) (any
 	}
 	k, err := devstack.StartKratos(ctx, devstack.KratosConfig{
 		Realm: realm, Bin: built[tools.Kratos], Dir: dir, Log: h.log(name),
-		DSN: cluster.DSN(name, role), PublicPort: public, AdminPort: admin,
+		DSN: cluster.DSN(name, role), PublicPort: ports[0], AdminPort: ports[1],
 		Server: h.server, CA: h.ca.CertPath(), Origin: KratosOrigin, Cookie: cookie,
 		Secrets:    devstack.KratosSecrets{Default: rand.Text() + rand.Text(), Cookie: rand.Text() + rand.Text(), Cipher: (rand.Text() + rand.Text())[:32]},
 		BcryptCost: 4, MailURL: mail.URL, MailKey: mail.Key, SecondFactorByMail: mailMFA,

@@ -197,7 +197,7 @@ func (h *Host) cluster(ctx context.Context) (*devstack.Cluster, error) {
 		if err != nil {
 			return nil, err
 		}
-		port, err := h.port()
+		ports, err := h.ports(1)
 		if err != nil {
 			return nil, err
 		}
@@ -206,7 +206,7 @@ func (h *Host) cluster(ctx context.Context) (*devstack.Cluster, error) {
 			passwords[role] = strings.ToLower(rand.Text())
 		}
 		c, err := devstack.StartPostgres(ctx, devstack.PostgresConfig{
-			Bin: bin, Dir: filepath.Join(h.dir, "postgres"), Port: port,
+			Bin: bin, Dir: filepath.Join(h.dir, "postgres"), Port: ports[0],
 			Server: h.server, CA: h.ca.CertPath(), TenantCA: h.tenantCA.CertPath(),
 			Passwords: passwords, Log: h.log("postgres"), Volatile: true, AnyDatabase: true,
 		})
