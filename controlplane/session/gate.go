@@ -22,7 +22,12 @@ type Identities interface {
 	Factors(ctx context.Context, id tenants.ID) (identity.Factors, error)
 	MarkVerified(ctx context.Context, id tenants.ID) error
 	EndSession(ctx context.Context, session tenants.ID) error
+	ExtendSession(ctx context.Context, session tenants.ID) error
 }
+
+// extendBelow is how much of its life in Kratos a session in use has left when it
+// is prolonged. Kratos has no idle limit, so its lifespan may be set to one.
+const extendBelow = 14 * time.Minute
 
 // timeout bounds the database's part of opening a session.
 const timeout = 4 * time.Second
@@ -70,6 +75,11 @@ func (g *Gate) Open(ctx context.Context, cred identity.Credential, info Info) (C
 	}
 	if err := g.touch(ctx, s, now); err != nil {
 		return Current{}, err
+	}
+	if s.ExpiresAt.Sub(now) < extendBelow {
+		if err := g.ids.ExtendSession(ctx, s.ID); err != nil {
+			return Current{}, err
+		}
 	}
 	if err := g.progress(ctx, &cur); err != nil {
 		return Current{}, err

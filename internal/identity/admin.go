@@ -14,7 +14,7 @@ import (
 )
 
 // SchemaID names the identity schema that every account of a realm has: e-mail and name.
-const SchemaID = "default"
+const SchemaID = "person"
 
 // NewIdentity is what an account begins with. It has no credentials: the invited
 // person sets them after proving that the mailbox is theirs.
@@ -228,6 +228,23 @@ func (c *Client) EndSession(ctx context.Context, session tenants.ID) error {
 	closeBody(resp)
 	if err != nil && (resp == nil || resp.StatusCode != http.StatusNotFound) {
 		return translate("ending a session", resp, err)
+	}
+	return nil
+}
+
+// ExtendSession prolongs a session by the realm's lifespan. Kratos would bring an
+// expired session back to life: call it right after Whoami accepted the session.
+func (c *Client) ExtendSession(ctx context.Context, session tenants.ID) error {
+	if err := c.needAdmin(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	_, resp, err := c.admin.IdentityAPI.ExtendSession(ctx, session.String()).Execute()
+	closeBody(resp)
+	// 204: extended, or too early to be; the library reads that as a broken body.
+	if err != nil && (resp == nil || resp.StatusCode >= 300) {
+		return translate("extending a session", resp, err)
 	}
 	return nil
 }
