@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/caresphere/caresphere/migrations"
 )
 
 // The databases of a local cluster.
@@ -110,18 +112,11 @@ func GrantControlDatabase(ctx context.Context, conn *pgx.Conn, name string) erro
 // get neither temporary tables nor large objects: those lie outside of any
 // schema's grants.
 func PrepareCellDatabase(ctx context.Context, dsn SuperuserDSN, name string) error {
-	return prepare(ctx, dsn, name, superuser, GrantCellDatabase, `
-		GRANT USAGE, CREATE ON SCHEMA public TO cell_owner;
-		DO $$
-		DECLARE f regprocedure;
-		BEGIN
-			FOR f IN SELECT oid::regprocedure FROM pg_proc
-				WHERE pronamespace = 'pg_catalog'::regnamespace
-				AND (proname LIKE 'lo\_%' OR proname IN ('loread', 'lowrite'))
-			LOOP
-				EXECUTE format('REVOKE EXECUTE ON FUNCTION %s FROM PUBLIC', f);
-			END LOOP;
-		END $$;`)
+	hardening, err := migrations.Cell.ReadFile("cell/hardening.sql")
+	if err != nil {
+		return fmt.Errorf("reading the hardening of a cell: %w", err)
+	}
+	return prepare(ctx, dsn, name, superuser, GrantCellDatabase, string(hardening))
 }
 
 // GrantCellDatabase lets the cell's roles connect, and cell_owner make schemas
