@@ -100,7 +100,8 @@ func (s *server) takeBody(c *fiber.Ctx) error {
 		buf.Grow(int(declared) + bytes.MinRead)
 	}
 	if _, err := buf.ReadFrom(b); err != nil {
-		c.Context().SetConnectionClose()
+		// The server drains a little of what is left, so that the client can read
+		// the answer, and closes the connection if there is more.
 		return err
 	}
 	// SetBodyRaw would put the buffer in reach of the server's pool of buffers.

@@ -28,6 +28,9 @@ func checkRequest(c *fiber.Ctx) error {
 		}
 		n++
 	}
+	if err := checkFraming(h.RawHeaders()); err != nil {
+		return err
+	}
 	if n > maxHeaders {
 		return fiber.ErrRequestHeaderFieldsTooLarge
 	}
@@ -39,6 +42,24 @@ func checkRequest(c *fiber.Ctx) error {
 		return fiber.ErrRequestURITooLong
 	}
 	return checkTarget(string(uri))
+}
+
+// checkFraming refuses a folded header and a body framed twice: the server picks
+// one meaning (RFC 9112, 5.2 and 6.3), and what stood before it may have picked the other.
+func checkFraming(head []byte) error {
+	var length, coding bool
+	for line := range bytes.Lines(head) {
+		if line[0] == ' ' || line[0] == '\t' {
+			return Malformed("header", "a header is folded over lines")
+		}
+		name, _, _ := bytes.Cut(line, []byte(":"))
+		length = length || bytes.EqualFold(name, []byte("Content-Length"))
+		coding = coding || bytes.EqualFold(name, []byte("Transfer-Encoding"))
+	}
+	if length && coding {
+		return Malformed("header.Content-Length", "must not stand beside Transfer-Encoding")
+	}
+	return nil
 }
 
 // checkTarget checks a request target in origin form (RFC 9112, 3.2.1). The

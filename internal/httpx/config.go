@@ -78,6 +78,7 @@ type server struct {
 	base     context.Context
 	abort    context.CancelCauseFunc
 	draining atomic.Bool
+	inFlight atomic.Int64
 }
 
 // servers finds an app's server. An app lives as long as its process.

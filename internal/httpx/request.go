@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"unicode/utf8"
 
 	"github.com/gofiber/fiber/v2"
@@ -50,6 +51,7 @@ type request struct {
 	watch          *watch
 	body           *bodyStream
 	streams        bool
+	inFlight       *atomic.Int64
 	once           sync.Once
 }
 
@@ -59,6 +61,7 @@ func (r *request) end() {
 			clients.remove(r.watch)
 		}
 		r.cancel(errDone)
+		r.inFlight.Add(-1)
 	})
 }
 
@@ -69,7 +72,8 @@ func requestOf(c *fiber.Ctx) *request {
 
 // begin removes what an untrusted peer claims, names the request and gives it a context.
 func (s *server) begin(c *fiber.Ctx) *request {
-	r := &request{peer: PeerCN(c)}
+	r := &request{peer: PeerCN(c), inFlight: &s.inFlight}
+	s.inFlight.Add(1)
 	r.trusted = r.peer != "" && slices.Contains(s.cfg.TrustedPeers, r.peer)
 	h := &c.Request().Header
 	if r.trusted {

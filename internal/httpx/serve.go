@@ -45,18 +45,32 @@ func Serve(ctx context.Context, app *fiber.App, ln net.Listener, conf *tls.Confi
 	bound, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.DrainTimeout)
 	defer cancel()
 	err := app.Server().ShutdownWithContext(bound)
+	s.abort(ErrDraining)
 	if err == nil {
-		s.abort(ErrDraining)
 		return nil
 	}
-	s.abort(ErrDraining)
-	grace, cancelGrace := context.WithTimeout(context.WithoutCancel(ctx), abortGrace)
-	defer cancelGrace()
-	_ = app.Server().ShutdownWithContext(grace)
-	if cutOff := tracked.closeAll(); cutOff > 0 {
-		return fmt.Errorf("stopping %s: %d connections were cut off", s.cfg.Name, cutOff)
+	left := s.awaitHandlers(abortGrace)
+	tracked.closeAll()
+	if left > 0 {
+		return fmt.Errorf("stopping %s: %d requests were cut off", s.cfg.Name, left)
 	}
 	return nil
+}
+
+// awaitHandlers waits for the requests in flight and returns how many are left.
+func (s *server) awaitHandlers(most time.Duration) int64 {
+	end := time.NewTimer(most)
+	defer end.Stop()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for s.inFlight.Load() > 0 {
+		select {
+		case <-tick.C:
+		case <-end.C:
+			return s.inFlight.Load()
+		}
+	}
+	return 0
 }
 
 func pause(d time.Duration, cut <-chan error) {
@@ -129,11 +143,13 @@ func Run(ctx context.Context, health Endpoint, endpoints ...Endpoint) error {
 	}
 	var main, side sync.WaitGroup
 	if health.App != nil {
-		side.Go(func() { serve(healthCtx, health, lns[0]) })
+		ln := lns[0]
+		side.Go(func() { serve(healthCtx, health, ln) })
 		lns = lns[1:]
 	}
 	for i, e := range endpoints {
-		main.Go(func() { serve(ctx, e, lns[i]) })
+		ln := lns[i]
+		main.Go(func() { serve(ctx, e, ln) })
 	}
 	if len(endpoints) == 0 {
 		<-ctx.Done()
@@ -170,7 +186,7 @@ func (l *trackedListener) Accept() (net.Conn, error) {
 	return t, nil
 }
 
-func (l *trackedListener) closeAll() int {
+func (l *trackedListener) closeAll() {
 	l.mu.Lock()
 	left := make([]*trackedConn, 0, len(l.open))
 	for c := range l.open {
@@ -180,7 +196,6 @@ func (l *trackedListener) closeAll() int {
 	for _, c := range left {
 		_ = c.Close()
 	}
-	return len(left)
 }
 
 // NetConn gives the watch of clients the socket.
