@@ -1,0 +1,69 @@
+package provisioning
+
+import (
+	"context"
+	"time"
+
+	"github.com/caresphere/caresphere/controlplane/jobs"
+	"github.com/caresphere/caresphere/controlplane/store"
+)
+
+const (
+	watchEvery = time.Second
+	// gatePatience is how long a decision may wait for its job.
+	gatePatience = 2 * time.Second
+	// heartbeatName is this process's row in the heartbeat table.
+	heartbeatName = "provisioner"
+)
+
+// Watch repairs what a killed process left, until the context ends: it asks again
+// for organizations that are being provisioned by nobody, applies gates whose job
+// is lost or slow, and notes that this process is alive.
+func (p *Provisioner) Watch(ctx context.Context, queue inserts) {
+	tick := time.NewTicker(watchEvery)
+	defer tick.Stop()
+	for {
+		wctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+		if err := p.watchOnce(wctx, queue); err != nil && ctx.Err() == nil {
+			p.Log.WarnContext(ctx, "the provisioner's watch failed", "error", err)
+		}
+		cancel()
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+func (p *Provisioner) watchOnce(ctx context.Context, queue inserts) error {
+	pending, err := p.q.GatesPending(ctx, gatePatience.Seconds())
+	if err != nil {
+		return wrap(err, "listing gates that wait")
+	}
+	for _, g := range pending {
+		if err := p.ApplyGate(ctx, g.ID); err != nil {
+			p.Log.ErrorContext(ctx, "a gate was not applied; it is tried again", "tenant", g.ID.String(), "error", err)
+		}
+	}
+	stalled, err := p.q.ProvisionStalled(ctx)
+	if err != nil {
+		return wrap(err, "listing organizations whose provisioning stopped")
+	}
+	for _, id := range stalled {
+		if _, err := queue.Insert(ctx, jobs.Provision{OrganizationID: id}, nil); err != nil {
+			return wrap(err, "asking for provisioning again")
+		}
+		p.Log.WarnContext(ctx, "provisioning had stopped and goes on", "tenant", id.String())
+	}
+	return wrap(p.q.HeartbeatSet(ctx, store.HeartbeatSetParams{Name: heartbeatName, Detail: p.Holder}), "noting the heartbeat")
+}
+
+// Ready returns an error unless both databases answer; for readiness.
+func (p *Provisioner) Ready(ctx context.Context) error {
+	var x int
+	if err := p.Control.QueryRow(ctx, `SELECT 1`).Scan(&x); err != nil {
+		return wrap(err, "asking the control database")
+	}
+	return wrap(p.Cell.QueryRow(ctx, `SELECT 1`).Scan(&x), "asking the cell's database")
+}

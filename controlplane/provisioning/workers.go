@@ -1,0 +1,146 @@
+package provisioning
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"time"
+
+	"github.com/caresphere/caresphere/controlplane/jobs"
+	"github.com/caresphere/caresphere/internal/tenantdb"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/riverqueue/river"
+	"github.com/riverqueue/river/riverdriver/riverpgxv5"
+	"github.com/riverqueue/river/rivertype"
+)
+
+const (
+	// provisionTries is how often a job is tried before the organization counts as
+	// failed: with the pauses between, some two minutes.
+	provisionTries = 8
+	// jobTime bounds one try; River takes a job whose process was killed away after
+	// rescueAfter, and the watch (see Watch) much earlier.
+	jobTime     = 3 * time.Minute
+	rescueAfter = 4 * time.Minute
+)
+
+// Client returns the River client that works the provisioner's jobs; the caller
+// starts and stops it. The gate's queue has workers of its own.
+func (p *Provisioner) Client(log *slog.Logger) (*river.Client[pgx.Tx], error) {
+	workers := river.NewWorkers()
+	river.AddWorker(workers, &provisionWorker{p: p})
+	river.AddWorker(workers, &gateWorker{p: p})
+	river.AddWorker(workers, &renewWorker{p: p})
+	return river.NewClient(riverpgxv5.New(p.Control), &river.Config{
+		ID:                   p.Holder,
+		Logger:               log,
+		Workers:              workers,
+		JobTimeout:           jobTime,
+		RescueStuckJobsAfter: rescueAfter,
+		FetchCooldown:        50 * time.Millisecond,
+		FetchPollInterval:    500 * time.Millisecond,
+		FetchOnlyKnownKinds:  true,
+		SoftStopTimeout:      10 * time.Second,
+		Queues: map[string]river.QueueConfig{
+			jobs.QueueGate:      {MaxWorkers: 8},
+			jobs.QueueProvision: {MaxWorkers: 4},
+		},
+		PeriodicJobs: []*river.PeriodicJob{river.NewPeriodicJob(
+			river.PeriodicInterval(tenantdb.CertificateLife/56), // every three hours
+			func() (river.JobArgs, *river.InsertOpts) { return jobs.RenewCredentials{}, nil },
+			&river.PeriodicJobOpts{RunOnStart: true})},
+	})
+}
+
+// Inserter returns a River client that inserts jobs and works none, for the parts
+// that a transaction of the provisioner calls.
+func Inserter(control *pgxpool.Pool, log *slog.Logger) (*river.Client[pgx.Tx], error) {
+	return river.NewClient(riverpgxv5.New(control), &river.Config{Logger: log})
+}
+
+type provisionWorker struct {
+	river.WorkerDefaults[jobs.Provision]
+	p *Provisioner
+}
+
+// Work implements river.Worker.
+func (w *provisionWorker) Work(ctx context.Context, job *river.Job[jobs.Provision]) error {
+	last := job.Attempt >= min(job.MaxAttempts, provisionTries)
+	err := w.p.Provision(ctx, job.Args.OrganizationID, last)
+	var f *Failure
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, ErrBusy):
+		// Whoever holds the lease may die: look again after its end.
+		return river.JobSnooze(leaseLife / 2)
+	case errors.Is(err, ErrFenced):
+		return nil
+	case errors.As(err, &f) && (f.Final || last):
+		w.p.Log.ErrorContext(ctx, "provisioning failed", "tenant", job.Args.OrganizationID.String(), "reason", f.Reason, "error", err)
+		return river.JobCancel(errors.New(readable(err)))
+	}
+	w.p.Log.WarnContext(ctx, "provisioning is tried again", "tenant", job.Args.OrganizationID.String(), "attempt", job.Attempt, "error", err)
+	// What River stores of an error appears in operators' tools: the readable part only.
+	return errors.New(readable(err))
+}
+
+// NextRetry implements river.Worker: 1 s, 2 s, 4 s... up to 30 s, a little scattered.
+func (*provisionWorker) NextRetry(job *river.Job[jobs.Provision]) time.Time {
+	pause := min(time.Second<<min(job.Attempt-1, 10), 30*time.Second)
+	return time.Now().Add(pause*3/4 + rand.N(pause/2))
+}
+
+type gateWorker struct {
+	river.WorkerDefaults[jobs.ApplyGate]
+	p *Provisioner
+}
+
+// Work implements river.Worker.
+func (w *gateWorker) Work(ctx context.Context, job *river.Job[jobs.ApplyGate]) error {
+	err := w.p.ApplyGate(ctx, job.Args.OrganizationID)
+	if err == nil {
+		return nil
+	}
+	var f *Failure
+	if errors.As(err, &f) && f.Final {
+		return river.JobCancel(err)
+	}
+	w.p.Log.ErrorContext(ctx, "a gate was not applied; it is tried again", "tenant", job.Args.OrganizationID.String(), "error", err)
+	return errors.New(readable(err))
+}
+
+// Timeout implements river.Worker.
+func (*gateWorker) Timeout(*river.Job[jobs.ApplyGate]) time.Duration { return 30 * time.Second }
+
+// NextRetry implements river.Worker: soon, and for as long as River lets it; the
+// watch goes on after that.
+func (*gateWorker) NextRetry(*river.Job[jobs.ApplyGate]) time.Time {
+	return time.Now().Add(500*time.Millisecond + rand.N(500*time.Millisecond))
+}
+
+type renewWorker struct {
+	river.WorkerDefaults[jobs.RenewCredentials]
+	p *Provisioner
+}
+
+// Work implements river.Worker.
+func (w *renewWorker) Work(ctx context.Context, _ *river.Job[jobs.RenewCredentials]) error {
+	n, err := w.p.RenewCredentials(ctx)
+	if n > 0 {
+		w.p.Log.InfoContext(ctx, "credentials renewed", "count", n)
+	}
+	if err != nil {
+		w.p.Log.ErrorContext(ctx, "credentials were not renewed", "error", err)
+		return errors.New(readable(err))
+	}
+	return nil
+}
+
+// inserts is what Watch needs of River.
+type inserts interface {
+	Insert(ctx context.Context, args river.JobArgs, opts *river.InsertOpts) (*rivertype.JobInsertResult, error)
+}

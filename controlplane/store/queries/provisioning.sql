@@ -1,0 +1,110 @@
+-- name: ProvisionSubject :one
+SELECT id, slug, legal_name, care_setting, state, cell_id, placement_epoch, key_alive, gate_mode, gate_version, gate_applied
+FROM organization
+WHERE id = @id;
+
+-- name: ProvisionOwner :one
+SELECT identity_id, email, name
+FROM account
+WHERE organization_id = @organization_id AND first_owner
+ORDER BY invited_at, identity_id
+LIMIT 1;
+
+-- name: LeaseTake :one
+-- Nobody's, or past its end. No row: somebody else holds it.
+INSERT INTO provisioning_lease AS l (organization_id, fence, holder, until)
+VALUES (@organization_id, 1, @holder, now() + make_interval(secs => @seconds::float8))
+ON CONFLICT ON CONSTRAINT provisioning_lease_pk
+DO UPDATE SET fence = l.fence + 1, holder = excluded.holder, until = excluded.until
+WHERE l.until < now()
+RETURNING l.fence;
+
+-- name: LeaseKeep :execrows
+UPDATE provisioning_lease SET until = now() + make_interval(secs => @seconds::float8)
+WHERE organization_id = @organization_id AND fence = @fence;
+
+-- name: LeaseDrop :execrows
+UPDATE provisioning_lease SET until = now() - interval '1 millisecond'
+WHERE organization_id = @organization_id AND fence = @fence;
+
+-- name: LeaseLock :one
+-- In the transaction of every write: holds off the next taker until it commits.
+SELECT fence FROM provisioning_lease
+WHERE organization_id = @organization_id AND fence = @fence
+FOR UPDATE;
+
+-- name: StepAdd :exec
+INSERT INTO provisioning_step (organization_id, step, position) VALUES (@organization_id, @step, @position)
+ON CONFLICT ON CONSTRAINT provisioning_step_pk DO NOTHING;
+
+-- name: StepBegin :exec
+UPDATE provisioning_step
+SET state = 'running', attempt = attempt + 1, reason = '', started_at = now(), finished_at = NULL
+WHERE organization_id = @organization_id AND step = @step;
+
+-- name: StepEnd :exec
+UPDATE provisioning_step
+SET state = @state, reason = @reason, finished_at = now()
+WHERE organization_id = @organization_id AND step = @step;
+
+-- name: StepState :one
+SELECT state FROM provisioning_step WHERE organization_id = @organization_id AND step = @step;
+
+-- name: ProvisionCells :many
+SELECT c.id, count(o.id) AS tenants
+FROM cell c
+LEFT JOIN organization o ON o.cell_id = c.id AND o.state <> 'closed'
+WHERE c.open
+GROUP BY c.id
+ORDER BY count(o.id), c.id;
+
+-- name: ProvisionPlace :execrows
+UPDATE organization SET cell_id = @cell_id, updated_at = now() WHERE id = @id AND cell_id IS NULL;
+
+-- name: ProvisionKeyAlive :exec
+UPDATE organization SET key_alive = @key_alive, updated_at = now() WHERE id = @id;
+
+-- name: ProvisionEpoch :execrows
+UPDATE organization SET placement_epoch = placement_epoch + 1, updated_at = now() WHERE id = @id AND placement_epoch = 0;
+
+-- name: ProvisionStalled :many
+-- Being provisioned, by nobody, and no job waits to: the process was killed.
+SELECT o.id
+FROM organization o
+LEFT JOIN provisioning_lease l ON l.organization_id = o.id
+WHERE o.state = 'provisioning'
+  AND coalesce(l.until, o.updated_at + interval '30 seconds') < now()
+  AND NOT EXISTS (
+      SELECT 1 FROM river_job j
+      WHERE j.kind = 'provision' AND j.state IN ('available', 'scheduled', 'retryable', 'pending')
+        AND j.args @> jsonb_build_object('organization_id', o.id::text))
+ORDER BY o.id
+LIMIT 100;
+
+-- name: ProvisionedTenants :many
+-- Those of a cell whose tables were made.
+SELECT o.id
+FROM organization o
+JOIN provisioning_step s ON s.organization_id = o.id AND s.step = @step AND s.state = 'done'
+WHERE o.cell_id = @cell_id AND o.state <> 'closed'
+ORDER BY o.id;
+
+-- name: CellAdd :exec
+INSERT INTO cell (id) VALUES (@id) ON CONFLICT ON CONSTRAINT cell_pk DO NOTHING;
+
+-- name: GateDecision :one
+SELECT gate_mode, gate_version, gate_applied, cell_id FROM organization WHERE id = @id;
+
+-- name: GateApplied :exec
+UPDATE organization SET gate_applied = @version WHERE id = @id AND gate_applied < @version;
+
+-- name: GatesPending :many
+-- Decided a while ago and not applied: the job that should have is lost or slow.
+SELECT id, gate_version FROM organization
+WHERE gate_applied < gate_version AND updated_at < now() - make_interval(secs => @seconds::float8)
+ORDER BY id
+LIMIT 100;
+
+-- name: HeartbeatSet :exec
+INSERT INTO heartbeat (name, at, detail) VALUES (@name, now(), @detail)
+ON CONFLICT ON CONSTRAINT heartbeat_pk DO UPDATE SET at = now(), detail = excluded.detail;
