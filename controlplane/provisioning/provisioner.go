@@ -35,13 +35,13 @@ type Objects interface {
 // Billing makes the customer and the subscription of an organization, or finds
 // them made. It is called again after a crash and must not make two.
 type Billing interface {
-	Activate(ctx context.Context, organization tenants.ID) error
+	Ensure(ctx context.Context, organization tenants.ID) error
 }
 
 // Gatekeeper decides an organization's gate anew in the caller's transaction,
 // stores the decision, raises the route table's version and enqueues what applies it.
 type Gatekeeper interface {
-	Recompute(ctx context.Context, tx pgx.Tx, organization tenants.ID) error
+	Decide(ctx context.Context, tx pgx.Tx, organization tenants.ID) error
 }
 
 // Config is what a Provisioner works with; everything is required but Billing,

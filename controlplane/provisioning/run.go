@@ -165,7 +165,7 @@ func (r *run) failed(ctx context.Context, s step, cause error, last bool) error 
 		if err != nil || n == 0 {
 			return err
 		}
-		if err := r.p.Gatekeeper.Recompute(rctx, tx, r.organization); err != nil {
+		if err := r.p.Gatekeeper.Decide(rctx, tx, r.organization); err != nil {
 			return err
 		}
 		return audit.Insert(rctx, tx, system(), audit.Event{Action: "organization.provisioning_failed", RecordType: "organization",

@@ -130,7 +130,7 @@ func makeKey(ctx context.Context, r *run) error {
 		if err := q.ProvisionKeyAlive(ctx, store.ProvisionKeyAliveParams{ID: r.organization, KeyAlive: true}); err != nil {
 			return fmt.Errorf("recording the key: %w", err)
 		}
-		return r.p.Gatekeeper.Recompute(ctx, tx, r.organization)
+		return r.p.Gatekeeper.Decide(ctx, tx, r.organization)
 	}); err != nil {
 		return err
 	}
@@ -150,7 +150,7 @@ func makePrefix(ctx context.Context, r *run) error {
 
 func startBilling(ctx context.Context, r *run) error {
 	if r.p.Billing != nil {
-		if err := r.p.Billing.Activate(ctx, r.organization); err != nil {
+		if err := r.p.Billing.Ensure(ctx, r.organization); err != nil {
 			return because("the billing service does not take the organization; it is tried again", err)
 		}
 	}

@@ -37,7 +37,7 @@ func route(ctx context.Context, r *run) error {
 		if _, err := q.ProvisionEpoch(ctx, r.organization); err != nil {
 			return fmt.Errorf("placing the route: %w", err)
 		}
-		return r.p.Gatekeeper.Recompute(ctx, tx, r.organization)
+		return r.p.Gatekeeper.Decide(ctx, tx, r.organization)
 	})
 }
 
@@ -118,7 +118,7 @@ func goLive(ctx context.Context, r *run) error {
 		if n == 0 {
 			return because("the organization is no longer being provisioned", nil)
 		}
-		if err := r.p.Gatekeeper.Recompute(ctx, tx, r.organization); err != nil {
+		if err := r.p.Gatekeeper.Decide(ctx, tx, r.organization); err != nil {
 			return err
 		}
 		return audit.Insert(ctx, tx, system(), audit.Event{Action: "organization.live", RecordType: "organization",
