@@ -32,7 +32,9 @@ type Provision struct {
 func (Provision) Kind() string { return "provision" }
 
 // InsertOpts implements river.JobArgsWithInsertOpts.
-func (Provision) InsertOpts() river.InsertOpts { return river.InsertOpts{Priority: 2, Queue: QueueProvision} }
+func (Provision) InsertOpts() river.InsertOpts {
+	return river.InsertOpts{Priority: 2, Queue: QueueProvision}
+}
 
 // ApplyGate carries a gate decision to where it holds: the tenant's login role,
 // its connections and its key. Version is the decision that asked for it; the
@@ -47,7 +49,9 @@ func (ApplyGate) Kind() string { return "apply_gate" }
 
 // InsertOpts implements river.JobArgsWithInsertOpts: closing a gate goes before
 // everything else that waits.
-func (ApplyGate) InsertOpts() river.InsertOpts { return river.InsertOpts{Priority: 1, Queue: QueueGate} }
+func (ApplyGate) InsertOpts() river.InsertOpts {
+	return river.InsertOpts{Priority: 1, Queue: QueueGate}
+}
 
 // RenewCredentials replaces tenants' credentials before they expire.
 type RenewCredentials struct{}
@@ -56,7 +60,9 @@ type RenewCredentials struct{}
 func (RenewCredentials) Kind() string { return "renew_credentials" }
 
 // InsertOpts implements river.JobArgsWithInsertOpts.
-func (RenewCredentials) InsertOpts() river.InsertOpts { return river.InsertOpts{Priority: 3, Queue: QueueProvision} }
+func (RenewCredentials) InsertOpts() river.InsertOpts {
+	return river.InsertOpts{Priority: 3, Queue: QueueProvision}
+}
 
 // SendMail delivers one message of the mail table.
 type SendMail struct {

@@ -106,10 +106,16 @@ func clone(t testing.TB, kind string) *DB {
 	random := make([]byte, 6)
 	_, _ = rand.Read(random)
 	name := kind + "_" + hex.EncodeToString(random)
-	if _, err := admin.Exec(ctx, "CREATE DATABASE "+name+" TEMPLATE "+template+" STRATEGY wal_log"); err != nil {
+	// A clone has its template's contents, but neither its owner nor its grants. The
+	// owner counts: without it platform_owner loses the schema public, and with it
+	// every check of a foreign key, which runs as the table's owner.
+	owner := ""
+	if kind != "cell" {
+		owner = " OWNER platform_owner"
+	}
+	if _, err := admin.Exec(ctx, "CREATE DATABASE "+name+owner+" TEMPLATE "+template+" STRATEGY wal_log"); err != nil {
 		t.Fatalf("cloning %s: %v", template, err)
 	}
-	// A clone has its template's owner and contents, but not its grants.
 	if err := grant(ctx, admin, name, kind); err != nil {
 		t.Fatalf("granting %s: %v", name, err)
 	}
