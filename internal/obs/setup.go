@@ -29,7 +29,7 @@ type Config struct {
 	// Traces is none, file:PATH (JSON lines, appended) or otlp:URL (OTLP over HTTP).
 	Traces string `env:"CARESPHERE_TRACES" default:"none"`
 	// LogTo takes the log lines; nil is standard error.
-	LogTo io.Writer `env:"-"`
+	LogTo io.Writer
 }
 
 // Obs is a process's logger, metrics and tracer.
