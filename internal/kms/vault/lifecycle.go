@@ -209,6 +209,11 @@ func (v *Vault) Enable(ctx context.Context, key string) error {
 	return v.syncClosed(ctx)
 }
 
+// Reconcile makes the deny policy say again what the ledger of closed keys says,
+// for the provisioner: after a provisioner died in the middle of a change, after
+// a restore of Vault, or after somebody edited the policy.
+func (v *Vault) Reconcile(ctx context.Context) error { return v.syncClosed(ctx) }
+
 func (v *Vault) refuseGone(ctx context.Context, key string) error {
 	if _, err := v.existing(ctx, key); err != nil {
 		return err
