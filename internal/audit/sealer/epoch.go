@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
+	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/caresphere/caresphere/internal/audit/tree"
 	"github.com/caresphere/caresphere/internal/pg"
@@ -35,8 +36,16 @@ func (l Log) StartEpoch(ctx context.Context, reason string) (int, error) {
 		if size, minSeq, err = l.adopt(ctx, tx, size, minSeq); err != nil {
 			return err
 		}
-		_, err = tx.Exec(ctx, `INSERT INTO `+l.Log.Table("audit_epoch")+` (epoch, start_size, min_seq, reason)
-			VALUES ($1, $2, $3, $4)`, number, size, minSeq, reason)
+		if _, err = tx.Exec(ctx, `INSERT INTO `+l.Log.Table("audit_epoch")+` (epoch, start_size, min_seq, reason)
+			VALUES ($1, $2, $3, $4)`, number, size, minSeq, reason); err != nil || size == 0 {
+			return err
+		}
+		// The epoch's first head; the next Seal anchors it.
+		root, err := tlog.TreeHash(size, tree.Reader(ctx, tx, l.Log))
+		if err != nil {
+			return err
+		}
+		_, err = l.checkpoint(ctx, tx, number, size, root, window{lastSeq: minSeq, done: true})
 		return err
 	})
 	if err != nil {

@@ -138,14 +138,9 @@ func (l Log) batch(ctx context.Context, conn *pgx.Conn) (r Result, more bool, er
 	if err != nil {
 		return r, false, fmt.Errorf("computing the root of log %s: %w", l.Log.Name(), err)
 	}
-	signed, err := tree.Checkpoint{Origin: l.Log.Origin(epoch.Number), Size: next, Root: root}.Sign(l.Signer)
+	signed, err := l.checkpoint(ctx, tx, epoch.Number, next, root, w)
 	if err != nil {
 		return r, false, err
-	}
-	if _, err := tx.Exec(ctx, `INSERT INTO `+l.Log.Table("audit_checkpoint")+`
-		(epoch, tree_size, root, note, xid_from, xid_to, last_seq, window_done) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
-		epoch.Number, next, root[:], signed, w.from, w.to, w.lastSeq, w.done); err != nil {
-		return r, false, l.insertError(err)
 	}
 	if w.done {
 		if r.Oldest, err = l.oldest(ctx, tx, w.to, epoch.MinSeq); err != nil {
@@ -160,6 +155,20 @@ func (l Log) batch(ctx context.Context, conn *pgx.Conn) (r Result, more bool, er
 		return r, false, err
 	}
 	return r, !w.done || w.reopened, nil
+}
+
+// checkpoint signs and stores a head.
+func (l Log) checkpoint(ctx context.Context, tx pgx.Tx, epoch int, size int64, root tlog.Hash, w window) (string, error) {
+	signed, err := tree.Checkpoint{Origin: l.Log.Origin(epoch), Size: size, Root: root}.Sign(l.Signer)
+	if err != nil {
+		return "", err
+	}
+	if _, err := tx.Exec(ctx, `INSERT INTO `+l.Log.Table("audit_checkpoint")+`
+		(epoch, tree_size, root, note, xid_from, xid_to, last_seq, window_done) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
+		epoch, size, root[:], signed, w.from, w.to, w.lastSeq, w.done); err != nil {
+		return "", l.insertError(err)
+	}
+	return signed, nil
 }
 
 // lock makes this the log's only sealer until the transaction's end.
