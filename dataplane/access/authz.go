@@ -60,6 +60,15 @@ func (c *authzCache) dropTenant(tenant tenants.ID) {
 	}
 }
 
+// dropTagged is dropTenant for the tag that a hint names the tenant by.
+func (c *authzCache) dropTagged(tag string) {
+	for k := range c.cache.Keys() {
+		if authzTag(k.tenant) == tag {
+			c.cache.Invalidate(k)
+		}
+	}
+}
+
 // Authorize returns what the identity may reach in the tenant, from the cache if
 // it is there. Errors: KindNotFound if it is no active member, KindGateClosed,
 // KindUnavailable.

@@ -12,6 +12,7 @@ import (
 	"github.com/caresphere/caresphere/dataplane/store"
 	"github.com/caresphere/caresphere/internal/audit"
 	"github.com/caresphere/caresphere/internal/pg"
+	"github.com/caresphere/caresphere/internal/tenantdb"
 	"github.com/caresphere/caresphere/tenants"
 )
 
@@ -133,7 +134,7 @@ func (d *Door) attempt(ctx context.Context, actor tenants.Actor, perm tenants.Pe
 	}
 	g := &guard{conn: conn.Conn()}
 	defer g.close()
-	tx := &Tx{Queries: store.New(g), Actor: actor, target: target, cipher: d.cipher}
+	tx := &Tx{Queries: store.New(g), guard: g, Actor: actor, target: target, cipher: d.cipher}
 	if err := fn(ctx, tx); err != nil {
 		return err
 	}
@@ -196,14 +197,19 @@ func begin(ctx context.Context, conn *pgxpool.Conn, signed string, seen int64) e
 		b.Queue("SELECT begin_request($1)", seen)
 	}
 	_, err := runBatch(ctx, conn, &b)
+	return began(err)
+}
+
+// began reads how the beginning of a transaction ended.
+func began(err error) error {
 	switch {
 	case err == nil:
 		return nil
-	case pg.IsCode(err, "CS401"):
+	case pg.IsCode(err, tenantdb.CodeSessionOver):
 		return tenants.WrapError(tenants.KindUnauthenticated, "sign in again", err)
-	case pg.IsCode(err, "CS403"):
+	case pg.IsCode(err, tenantdb.CodeNotActive):
 		return tenants.WrapError(tenants.KindNotFound, "not found", err)
-	case pg.IsCode(err, "CS409"):
+	case pg.IsCode(err, tenantdb.CodeStaleAuthz):
 		return errStale
 	}
 	return fmt.Errorf("beginning a tenant's transaction: %w", err)

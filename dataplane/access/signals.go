@@ -2,6 +2,8 @@ package access
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -10,17 +12,23 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/caresphere/caresphere/internal/audit"
 	"github.com/caresphere/caresphere/internal/pg"
 	"github.com/caresphere/caresphere/tenants"
 )
 
-// The cell's channels. The payload is a tenant's id. All are hints: the role, the
-// key and the authorization's version refuse by themselves.
+// The cell's channels for workers. All are hints: the role, the key and the
+// authorization's version refuse by themselves. Any login of the database may
+// listen, so authz names its tenant by a tag that tells nothing to others.
 const (
 	channelGate  = "gate"
 	channelAuthz = "authz"
-	channelDirty = "audit_dirty"
 )
+
+func authzTag(tenant tenants.ID) string {
+	sum := sha256.Sum256([]byte(channelAuthz + "|" + tenant.String()))
+	return hex.EncodeToString(sum[:16])
+}
 
 // Signals carries hints between the workers of a cell over one connection of the
 // cell_worker role. It implements Hints; Run does the work.
@@ -34,10 +42,7 @@ type Signals struct {
 	wake    chan struct{}
 }
 
-type hint struct {
-	channel string
-	tenant  tenants.ID
-}
+type hint struct{ channel, payload string }
 
 // NewSignals returns signals that gather hints for every and send each once.
 func NewSignals(dsn string, every time.Duration, log *slog.Logger) *Signals {
@@ -45,10 +50,12 @@ func NewSignals(dsn string, every time.Duration, log *slog.Logger) *Signals {
 }
 
 // AuditDirty implements Hints.
-func (s *Signals) AuditDirty(tenant tenants.ID) { s.add(hint{channelDirty, tenant}) }
+func (s *Signals) AuditDirty(tenant tenants.ID) {
+	s.add(hint{audit.Channel, audit.TenantLog(tenant, tenants.SchemaName(tenant)).Tag()})
+}
 
 // AuthzChanged implements Hints.
-func (s *Signals) AuthzChanged(tenant tenants.ID) { s.add(hint{channelAuthz, tenant}) }
+func (s *Signals) AuthzChanged(tenant tenants.ID) { s.add(hint{channelAuthz, authzTag(tenant)}) }
 
 func (s *Signals) add(h hint) {
 	s.mu.Lock()
@@ -121,15 +128,13 @@ func (s *Signals) listen(ctx context.Context, conn *pgx.Conn, d *Door) error {
 		if err != nil {
 			return fmt.Errorf("waiting for a hint: %w", err)
 		}
-		tenant, err := tenants.ParseID(n.Payload)
-		if err != nil {
-			continue
-		}
 		switch n.Channel {
 		case channelGate:
-			d.Forget(tenant)
+			if tenant, err := tenants.ParseID(n.Payload); err == nil {
+				d.Forget(tenant)
+			}
 		case channelAuthz:
-			d.authz.dropTenant(tenant)
+			d.authz.dropTagged(n.Payload)
 		}
 	}
 }
@@ -144,7 +149,7 @@ func (s *Signals) send(ctx context.Context, conn *pgx.Conn) error {
 		var b pgx.Batch
 		taken := s.take()
 		for h := range taken {
-			b.Queue("SELECT pg_notify($1, $2)", h.channel, h.tenant.String())
+			b.Queue("SELECT pg_notify($1, $2)", h.channel, h.payload)
 		}
 		sctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 		err := conn.SendBatch(sctx, &b).Close()

@@ -1,0 +1,220 @@
+// Package session is the gate in front of a tenant's records: it establishes who
+// makes a request, in which organization, and whether they may come in at all.
+//
+// It owns the order of the refusals and what each of them reveals. It trusts
+// Kratos for whose session it is, the signed route table for which gates are open,
+// and the door for membership and for the worker's own session row. It trusts no
+// header for identity, and it never tells anybody outside an organization whether
+// that organization exists.
+package session
+
+import (
+	"context"
+	"crypto/sha256"
+	"time"
+
+	"github.com/maypok86/otter/v2"
+
+	"github.com/caresphere/caresphere/dataplane/access"
+	"github.com/caresphere/caresphere/internal/identity"
+	"github.com/caresphere/caresphere/tenants"
+)
+
+// Identity says whose session a credential is. Errors: KindUnauthenticated,
+// KindSecondFactor, KindUnavailable.
+type Identity interface {
+	Whoami(ctx context.Context, c identity.Credential) (identity.Session, error)
+}
+
+// Routes is the worker's snapshot of the signed route table. An entry past its
+// NotAfter is not returned.
+type Routes interface {
+	BySlug(slug string) (tenants.Route, bool)
+}
+
+// Request is what the gate needs to know of a request.
+type Request struct {
+	// Slug is the tenant's name in the path.
+	Slug string
+	// Epoch is the placement epoch that the router sent it with; 0 for none.
+	Epoch      int64
+	Credential identity.Credential
+	// IP, Device and RequestID go down in the trail.
+	IP, Device, RequestID string
+}
+
+// Visit is a request that was let in.
+type Visit struct {
+	Actor tenants.Actor
+	// Tenant are the organization's settings.
+	Tenant access.TenantSettings
+	// ReadOnly says that writes are refused for now.
+	ReadOnly bool
+	// ExpiresAt is when the session ends at the latest.
+	ExpiresAt time.Time
+
+	credential identity.Credential
+}
+
+// whoamiKeep is how long an answer of Kratos is used again. A session ended at
+// Kratos lives on here for as long; one ended here ends at once.
+const whoamiKeep = 3 * time.Second
+
+// Gate lets requests in. Safe for concurrent use.
+type Gate struct {
+	identity Identity
+	routes   Routes
+	door     *access.Door
+	whoami   *otter.Cache[[sha256.Size]byte, identity.Session]
+	seen     *otter.Cache[tenants.ID, struct{}]
+}
+
+// NewGate returns a gate in front of the door.
+func NewGate(who Identity, routes Routes, door *access.Door) *Gate {
+	return &Gate{identity: who, routes: routes, door: door,
+		whoami: otter.Must(&otter.Options[[sha256.Size]byte, identity.Session]{
+			MaximumSize:      100_000,
+			ExpiryCalculator: otter.ExpiryCreating[[sha256.Size]byte, identity.Session](whoamiKeep),
+		}),
+		seen: otter.Must(&otter.Options[tenants.ID, struct{}]{
+			MaximumSize:      100_000,
+			ExpiryCalculator: otter.ExpiryCreating[tenants.ID, struct{}](time.Hour),
+		}),
+	}
+}
+
+// Enter establishes the actor of a request. The refusals, in order:
+// KindUnauthenticated without a valid session; KindNotFound for an organization
+// that is not the session's, known or not; KindGateClosed for the session's own
+// when it cannot be served; KindMisdirected when the router's table is not ours;
+// KindOnboarding for an unverified address; KindNotFound for somebody who is no
+// active member; KindSecondFactor; KindUnauthenticated past the absolute age.
+// KindUnavailable when Kratos, the database or the KMS is down.
+func (g *Gate) Enter(ctx context.Context, r Request) (Visit, error) {
+	s, err := g.who(ctx, r.Credential)
+	if err != nil {
+		return Visit{}, err
+	}
+	route, open := g.routes.BySlug(r.Slug)
+	open = open && (route.Mode == tenants.GateOpen || route.Mode == tenants.GateReadOnly)
+	own := s.Slug == r.Slug
+	if open {
+		own = route.TenantID == s.OrganizationID
+	}
+	switch {
+	case s.OrganizationID.IsZero():
+		return Visit{}, tenants.NotFound()
+	case !own:
+		return Visit{}, g.stranger(ctx, s, r)
+	case !open:
+		return Visit{}, tenants.NewError(tenants.KindGateClosed, "this organization cannot be served now")
+	case r.Epoch != route.Epoch:
+		return Visit{}, tenants.NewError(tenants.KindMisdirected, "the organization is not served here at this placement")
+	case !s.EmailVerified:
+		return Visit{}, tenants.NewError(tenants.KindOnboarding, "verify your e-mail address first")
+	}
+	v, err := g.member(ctx, s, r)
+	if err != nil {
+		return Visit{}, err
+	}
+	v.ReadOnly = route.Mode == tenants.GateReadOnly
+	return v, nil
+}
+
+// member establishes the actor in the session's own, open organization.
+func (g *Gate) member(ctx context.Context, s identity.Session, r Request) (Visit, error) {
+	a, err := g.door.Authorize(ctx, s.OrganizationID, s.IdentityID, s.ID)
+	if err != nil {
+		return Visit{}, err
+	}
+	v := Visit{Tenant: a.Tenant, ExpiresAt: s.ExpiresAt, credential: r.Credential, Actor: tenants.Actor{
+		Kind: tenants.ActorMember, ID: s.IdentityID, TenantID: s.OrganizationID, SessionID: s.ID,
+		Role: a.Role, Facilities: a.Facilities, AuthzVersion: a.Version,
+		AuthenticatedAt: s.SecondFactorAt, IP: r.IP, Device: r.Device, RequestID: r.RequestID,
+	}}
+	if !s.SecondFactor {
+		return Visit{}, g.refuse(ctx, v.Actor, tenants.NewError(tenants.KindSecondFactor, "sign in with your second factor"))
+	}
+	if time.Since(s.IssuedAt) > a.Tenant.MaxAge {
+		return Visit{}, g.refuse(ctx, v.Actor, tenants.NewError(tenants.KindUnauthenticated, "sign in again"))
+	}
+	if _, ok := g.seen.GetIfPresent(s.ID); !ok {
+		if err := g.door.SignIn(ctx, v.Actor); err != nil {
+			return Visit{}, err
+		}
+		g.seen.Set(s.ID, struct{}{})
+	}
+	return v, nil
+}
+
+// stranger refuses a session of another organization, or of none that is open
+// here, as absent, and leaves word in the trail of the session's own.
+func (g *Gate) stranger(ctx context.Context, s identity.Session, r Request) error {
+	refusal := tenants.NotFound()
+	if route, ok := g.routes.BySlug(s.Slug); !ok || route.TenantID != s.OrganizationID || route.Mode == tenants.GateProbe {
+		return refusal
+	}
+	a, err := g.door.Authorize(ctx, s.OrganizationID, s.IdentityID, s.ID)
+	if err != nil {
+		if tenants.IsKind(err, tenants.KindUnavailable) {
+			return err
+		}
+		return refusal
+	}
+	actor := tenants.Actor{Kind: tenants.ActorMember, ID: s.IdentityID, TenantID: s.OrganizationID, SessionID: s.ID,
+		Role: a.Role, Facilities: a.Facilities, IP: r.IP, Device: r.Device, RequestID: r.RequestID}
+	return g.door.Refuse(ctx, actor, access.Target{Action: "session.stray", RecordType: "session", RecordID: s.ID}, refusal)
+}
+
+func (g *Gate) refuse(ctx context.Context, actor tenants.Actor, refusal error) error {
+	return g.door.Refuse(ctx, actor, access.Target{Action: "session.refuse", RecordType: "session", RecordID: actor.SessionID}, refusal)
+}
+
+// Confirm asks Kratos again, past the cache, for an action that must not be done
+// on a session that ended seconds ago. The session must still be the visit's.
+func (g *Gate) Confirm(ctx context.Context, v Visit) error {
+	g.whoami.Invalidate(fingerprint(v.credential))
+	s, err := g.who(ctx, v.credential)
+	if err == nil && (s.ID != v.Actor.SessionID || s.IdentityID != v.Actor.ID || s.OrganizationID != v.Actor.TenantID) {
+		err = tenants.NewError(tenants.KindUnauthenticated, "sign in again")
+	}
+	if err == nil && !s.SecondFactor {
+		err = tenants.NewError(tenants.KindSecondFactor, "sign in with your second factor")
+	}
+	if err != nil && !tenants.IsKind(err, tenants.KindUnavailable) {
+		return g.refuse(ctx, v.Actor, err)
+	}
+	return err
+}
+
+// Writable refuses a write while the organization is read-only.
+func (g *Gate) Writable(ctx context.Context, v Visit) error {
+	if !v.ReadOnly {
+		return nil
+	}
+	return g.refuse(ctx, v.Actor, tenants.NewError(tenants.KindForbidden, "this organization is read-only for now"))
+}
+
+func (g *Gate) who(ctx context.Context, c identity.Credential) (identity.Session, error) {
+	if c.IsZero() {
+		return identity.Session{}, tenants.NewError(tenants.KindUnauthenticated, "sign in first")
+	}
+	s, err := g.whoami.Get(ctx, fingerprint(c), otter.LoaderFunc[[sha256.Size]byte, identity.Session](
+		func(ctx context.Context, _ [sha256.Size]byte) (identity.Session, error) {
+			// Others wait for this answer too: it must not end with the first one's request.
+			return g.identity.Whoami(context.WithoutCancel(ctx), c)
+		}))
+	if err == nil && !time.Now().Before(s.ExpiresAt) {
+		err = tenants.NewError(tenants.KindUnauthenticated, "sign in again")
+	}
+	return s, err
+}
+
+// fingerprint names a credential in the cache: the cache must not hold what would
+// let its reader in.
+func fingerprint(c identity.Credential) [sha256.Size]byte {
+	if c.Token != "" {
+		return sha256.Sum256([]byte("token\n" + c.Token))
+	}
+	return sha256.Sum256([]byte("cookie\n" + c.Cookie))
+}
