@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"io"
 	"log/slog"
 	"net/http"
 	"time"
@@ -30,6 +31,7 @@ type Keys interface {
 // Objects is what provisioning needs of the object store.
 type Objects interface {
 	EnsurePrefix(ctx context.Context, prefix string) error
+	Get(ctx context.Context, key string) (io.ReadCloser, error)
 }
 
 // Billing makes the customer and the subscription of an organization, or finds

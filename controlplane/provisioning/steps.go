@@ -2,9 +2,11 @@ package provisioning
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/caresphere/caresphere/controlplane/store"
+	"github.com/caresphere/caresphere/internal/blob"
 	"github.com/caresphere/caresphere/internal/kms/driver"
 	"github.com/caresphere/caresphere/tenants"
 
@@ -39,7 +41,7 @@ func (p *Provisioner) declare() []step {
 		{StepKey, keyAlive, makeKey},
 		{StepCredential, credentialHolds, makeCredential},
 		{StepOwner, ownerThere, makeOwner},
-		{StepStorage, recorded(StepStorage), makePrefix},
+		{StepStorage, prefixThere, makePrefix},
 		{StepBilling, recorded(StepBilling), startBilling},
 		{StepRoute, routed, route},
 		{StepProbe, recorded(StepProbe), sendProbe},
@@ -140,11 +142,22 @@ func makeKey(ctx context.Context, r *run) error {
 // Prefix is where a tenant's objects lie in the object store.
 func Prefix(tenant tenants.ID) string { return "t/" + tenant.Hex() + "/" }
 
+func prefixThere(ctx context.Context, r *run) (bool, error) {
+	marker, err := r.p.Objects.Get(ctx, Prefix(r.organization)+blob.Marker)
+	if errors.Is(err, blob.ErrNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, because("the object store does not answer; it is tried again", err)
+	}
+	_ = marker.Close()
+	return true, nil
+}
+
 func makePrefix(ctx context.Context, r *run) error {
 	if err := r.p.Objects.EnsurePrefix(ctx, Prefix(r.organization)); err != nil {
 		return because("the object store does not take the organization's prefix; it is tried again", err)
 	}
-	r.acted = StepStorage
 	return nil
 }
 
