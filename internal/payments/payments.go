@@ -10,6 +10,7 @@ package payments
 
 import (
 	"context"
+	"crypto/tls"
 
 	"github.com/caresphere/caresphere/tenants"
 )
@@ -53,6 +54,9 @@ type Config struct {
 	StripeKey string
 	// StripeURL replaces https://api.stripe.com, for tests and mocks.
 	StripeURL string
+	// TLS verifies a StripeURL with a certificate of its own authority; nil uses the
+	// system's roots.
+	TLS *tls.Config
 }
 
 // Open returns Stripe if there is a key, else the manual plan.

@@ -23,14 +23,23 @@ const (
 )
 
 // Stripe is the provider behind https://stripe.com.
-type Stripe struct{ api *client.API }
+type Stripe struct {
+	api     *client.API
+	timeout time.Duration
+}
 
 var _ Provider = (*Stripe)(nil)
 
 // NewStripe returns the provider for a secret key. It does not connect.
-func NewStripe(c Config) (*Stripe, error) { return newStripe(c, nil) }
+func NewStripe(c Config) (*Stripe, error) {
+	tlsConfig := c.TLS
+	if tlsConfig == nil {
+		tlsConfig = &tls.Config{MinVersion: tls.VersionTLS12}
+	}
+	return newStripe(c, &http.Transport{TLSClientConfig: tlsConfig, Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true}, callTimeout)
+}
 
-func newStripe(c Config, tlsConfig *tls.Config) (*Stripe, error) {
+func newStripe(c Config, transport http.RoundTripper, timeout time.Duration) (*Stripe, error) {
 	base := c.StripeURL
 	if base == "" {
 		base = stripe.APIURL
@@ -39,18 +48,16 @@ func newStripe(c Config, tlsConfig *tls.Config) (*Stripe, error) {
 	if err != nil || u.Host == "" || (u.Scheme != "https" && !loopback(u)) {
 		return nil, errors.New("payments: Stripe's URL must be https; http only to this machine")
 	}
-	if tlsConfig == nil {
-		tlsConfig = &tls.Config{MinVersion: tls.VersionTLS12}
-	}
 	backend := stripe.GetBackendWithConfig(stripe.APIBackend, &stripe.BackendConfig{
 		URL:        stripe.String(base),
-		HTTPClient: &http.Client{Timeout: callTimeout, Transport: &http.Transport{TLSClientConfig: tlsConfig, Proxy: http.ProxyFromEnvironment}},
+		HTTPClient: &http.Client{Timeout: timeout, Transport: transport},
 		// The job that calls retries by itself, with the same idempotency key.
 		MaxNetworkRetries: stripe.Int64(0),
 		LeveledLogger:     &stripe.LeveledLogger{Level: stripe.LevelNull},
 		EnableTelemetry:   stripe.Bool(false),
 	})
-	return &Stripe{api: client.New(c.StripeKey, &stripe.Backends{API: backend, Connect: backend, Uploads: backend})}, nil
+	api := client.New(c.StripeKey, &stripe.Backends{API: backend, Connect: backend, Uploads: backend})
+	return &Stripe{api: api, timeout: timeout}, nil
 }
 
 func loopback(u *url.URL) bool {
@@ -66,7 +73,7 @@ func (*Stripe) Plan() string { return PlanStripe }
 
 // Customer implements Provider.
 func (s *Stripe) Customer(ctx context.Context, p Payer) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	params := &stripe.CustomerParams{Name: stripe.String(p.LegalName)}
 	stamp(&params.Params, ctx, "customer", p)
@@ -80,7 +87,7 @@ func (s *Stripe) Customer(ctx context.Context, p Payer) (string, error) {
 // Subscribe implements Provider. Nobody has a card on file at sign-up: the
 // subscription is paid by invoice until one is.
 func (s *Stripe) Subscribe(ctx context.Context, p Payer, customer string) (Subscription, error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	price, err := s.price(ctx)
 	if err != nil {
