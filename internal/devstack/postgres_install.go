@@ -31,7 +31,7 @@ func EnsurePostgres(ctx context.Context, cache string, progress io.Writer) (bin 
 	defer cancel()
 	var failed []error
 	for _, way := range installWays(cache) {
-		if way.possible != nil && !way.possible(ctx) {
+		if !way.possible(ctx) {
 			continue
 		}
 		if progress != nil {

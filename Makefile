@@ -1,0 +1,67 @@
+# The commands of this repository; `make help` lists them.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+GOLANGCI_VERSION := v2.15.0
+SQLC_VERSION := v1.31.1
+
+# Built tools are kept outside the repository.
+CARESPHERE_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/caresphere
+export CARESPHERE_CACHE
+
+GOLANGCI := $(CARESPHERE_CACHE)/bin/golangci-lint-$(GOLANGCI_VERSION)/golangci-lint
+SQLC := $(CARESPHERE_CACHE)/bin/sqlc-$(SQLC_VERSION)/sqlc
+HARNESS := go run ./internal/testkit/cmd/harness --
+# One package, one test: make test PKG=./internal/pg ARGS='-run TestOpen -v'
+PKG ?= ./...
+ARGS ?=
+
+.PHONY: help
+help: ## list the commands
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
+
+.PHONY: build
+build: ## compile every program into bin/
+	@mkdir -p bin
+	go build -trimpath -o bin/ ./cmd/...
+
+.PHONY: run
+run: build ## run the whole platform here until Ctrl-C (STACK=full: with Vault, S3 and stripe-mock)
+	@exec bin/caresphere up
+
+.PHONY: test
+test: ## run all tests against real servers, started once
+	$(HARNESS) go test -timeout 40m $(ARGS) $(PKG)
+
+.PHONY: bench
+bench: ## measure the hot paths
+	$(HARNESS) go test -timeout 40m -run '^$$' -bench . -benchmem $(ARGS) $(PKG)
+
+.PHONY: lint
+lint: $(GOLANGCI) ## check the rules of the code
+	$(GOLANGCI) run $(PKG)
+
+.PHONY: generate
+generate: $(SQLC) ## write the generated code anew
+	$(SQLC) generate
+
+.PHONY: verify
+verify: $(SQLC) ## fail if the generated code is not current
+	$(SQLC) diff
+
+.PHONY: doctor
+doctor: build ## say whether this machine can run a stack
+	@bin/caresphere doctor
+
+.PHONY: clean-state
+clean-state: ## remove the local stack's databases, keys and mail
+	@go run ./cmd/caresphere clean
+
+$(GOLANGCI):
+	@mkdir -p $(@D)
+	GOBIN=$(@D) GOFLAGS= CGO_ENABLED=0 go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION)
+
+$(SQLC):
+	@mkdir -p $(@D)
+	GOBIN=$(@D) GOFLAGS= CGO_ENABLED=0 go install github.com/sqlc-dev/sqlc/cmd/sqlc@$(SQLC_VERSION)
