@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -51,6 +52,9 @@ func (d *Door) Use(c Cipher) { d.cipher = c }
 
 // Close drops all connections.
 func (d *Door) Close() { d.pools.Close() }
+
+// Serving returns the tenants that connections are kept for.
+func (d *Door) Serving() []tenants.ID { return slices.Collect(d.pools.cache.Keys()) }
 
 // Do decides whether the actor may do this, runs fn in the tenant's transaction,
 // writes the one audit entry and commits. fn may run a second time, from the

@@ -90,8 +90,6 @@ func (p *Pools) Drop(tenant tenants.ID) { p.cache.Invalidate(tenant) }
 // Close closes every pool.
 func (p *Pools) Close() { p.cache.InvalidateAll() }
 
-// Open tells how many tenants have a pool.
-func (p *Pools) Open() int { return p.cache.EstimatedSize() }
 
 func (p *Pools) get(ctx context.Context, tenant tenants.ID) (*tenantPool, error) {
 	if tenant.IsZero() {

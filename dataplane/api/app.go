@@ -120,7 +120,13 @@ func (a *API) enter(c *fiber.Ctx) error {
 	}
 	obs.SetTenant(ctx, v.Actor.TenantID)
 	c.SetUserContext(context.WithValue(ctx, visitKey{}, v))
-	return c.Next()
+	if err := c.Next(); err != nil {
+		return err
+	}
+	if c.Response().StatusCode() < fiber.StatusBadRequest {
+		a.cfg.Gate.Used(v)
+	}
+	return nil
 }
 
 // streams tells whether the answer goes on after the handler returned.

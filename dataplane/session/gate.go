@@ -67,6 +67,9 @@ type Gate struct {
 	door     *access.Door
 	whoami   *otter.Cache[[sha256.Size]byte, identity.Session]
 	seen     *otter.Cache[tenants.ID, struct{}]
+
+	extender  Extender
+	extending *otter.Cache[tenants.ID, struct{}]
 }
 
 // NewGate returns a gate in front of the door.
@@ -79,6 +82,10 @@ func NewGate(who Identity, routes Routes, door *access.Door) *Gate {
 		seen: otter.Must(&otter.Options[tenants.ID, struct{}]{
 			MaximumSize:      100_000,
 			ExpiryCalculator: otter.ExpiryCreating[tenants.ID, struct{}](time.Hour),
+		}),
+		extending: otter.Must(&otter.Options[tenants.ID, struct{}]{
+			MaximumSize:      100_000,
+			ExpiryCalculator: otter.ExpiryCreating[tenants.ID, struct{}](extendPause),
 		}),
 	}
 }
