@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
@@ -66,7 +65,8 @@ func Setup(ctx context.Context, service string, cfg Config) (*Obs, func(context.
 		log.Warn("spans were lost", Err(err))
 	}))
 	reg := prometheus.NewRegistry()
-	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	// The collectors package would link database/sql into every process.
+	reg.MustRegister(prometheus.NewGoCollector(), prometheus.NewProcessCollector(prometheus.ProcessCollectorOpts{})) //nolint:staticcheck // see above
 	return &Obs{
 		Log: log, Metrics: reg, Tracer: provider.Tracer("github.com/caresphere/caresphere"),
 		http: newHTTPMetrics(reg),
