@@ -1,6 +1,7 @@
 package phi
 
 import (
+	"encoding/json"
 	"io"
 
 	jsonv2 "github.com/go-json-experiment/json"
@@ -23,12 +24,20 @@ var revealing = jsonv2.JoinOptions(
 			}
 			return e.WriteToken(jsontext.String(d.plain()))
 		}),
+		// The library knows its own Number type and not the standard one.
+		jsonv2.MarshalToFunc(func(e *jsontext.Encoder, n json.Number) error {
+			if n == "" {
+				n = "0"
+			}
+			return e.WriteValue(jsontext.Value(n))
+		}),
 	)),
 )
 
 // EncodeJSON encodes an API response: as encoding/json does, with protected
 // values revealed and a zero Date as null. It is the only encoder that reveals,
-// and its result goes to an authorized client and nowhere else.
+// and its result goes to an authorized client and nowhere else. Text that is not
+// valid UTF-8 comes out with U+FFFD itself where encoding/json writes its escape.
 //
 // A type with its own MarshalJSON is asked for its JSON as by encoding/json, and
 // protected values inside it stay marked.
