@@ -14,7 +14,7 @@ import (
 func main() {
 	if err := rootCmd().ExecuteContext(context.Background()); err != nil {
 		fmt.Fprintln(os.Stderr, "caresphere:", err)
-		os.Exit(1)
+		os.Exit(exitCode(err))
 	}
 }
 
@@ -25,6 +25,6 @@ func rootCmd() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(upCmd(), doctorCmd(), migrateCmd(), keygenCmd(), cleanCmd())
+	root.AddCommand(upCmd(), doctorCmd(), migrateCmd(), keygenCmd(), cleanCmd(), baaCmd())
 	return root
 }
