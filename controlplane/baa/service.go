@@ -87,8 +87,9 @@ type Person struct {
 	tenants.Actor
 	Email   string
 	Methods []string
-	// SecondFactorAt is zero for a session without a second factor.
-	SessionIssuedAt, SecondFactorAt time.Time
+	// SignedInAt is when the session last authenticated by any method; SecondFactorAt
+	// is zero for a session without a second factor.
+	SessionIssuedAt, SignedInAt, SecondFactorAt time.Time
 }
 
 // Agreement is one agreement with all that may be shown of it.

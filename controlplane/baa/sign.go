@@ -126,7 +126,7 @@ func (s *Service) seal(p Person, row store.BAALockRow, d Declaration, party stri
 		Consent: evidence.Statement{Affirmed: d.Consent, Text: affirmed.Consent},
 		Intent:  evidence.Statement{Affirmed: d.Intent, Text: affirmed.Intent},
 		Authentication: evidence.Authentication{SessionID: p.SessionID, Methods: p.Methods,
-			SessionIssuedAt: p.SessionIssuedAt, AuthenticatedAt: p.AuthenticatedAt, SecondFactorAt: p.SecondFactorAt},
+			SessionIssuedAt: p.SessionIssuedAt, AuthenticatedAt: p.SignedInAt, SecondFactorAt: p.SecondFactorAt},
 		IP: audit.Clean(p.IP, 64), UserAgent: audit.Clean(p.Device, 200), RequestID: audit.Clean(p.RequestID, 128), SignedAt: now,
 	}, s.Signer)
 	if err != nil {

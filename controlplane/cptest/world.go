@@ -209,7 +209,7 @@ func person(kind tenants.ActorKind, email string) baa.Person {
 	return baa.Person{
 		Actor: tenants.Actor{Kind: kind, ID: tenants.NewID(), SessionID: tenants.NewID(), AuthenticatedAt: now,
 			IP: "192.0.2.10", Device: "Test/1.0", RequestID: "req-1"},
-		Email: email, Methods: []string{"password", "totp"}, SessionIssuedAt: now.Add(-time.Minute), SecondFactorAt: now,
+		Email: email, Methods: []string{"password", "totp"}, SessionIssuedAt: now.Add(-time.Minute), SignedInAt: now, SecondFactorAt: now,
 	}
 }
 
