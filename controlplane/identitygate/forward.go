@@ -37,7 +37,7 @@ func newUpstream(base string, conf *tls.Config) (*upstream, error) {
 	}
 	return &upstream{base: strings.TrimSuffix(base, "/"), client: &http.Client{
 		Timeout: forwardTimeout,
-		Transport: &http.Transport{TLSClientConfig: conf, MaxIdleConnsPerHost: 32, MaxConnsPerHost: 128,
+		Transport: &http.Transport{TLSClientConfig: conf.Clone(), MaxIdleConnsPerHost: 32, MaxConnsPerHost: 128,
 			IdleConnTimeout: 90 * time.Second, DisableCompression: true},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}, nil

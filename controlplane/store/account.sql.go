@@ -137,3 +137,15 @@ func (q *Queries) MarkAccountVerified(ctx context.Context, identityID tenants.ID
 	}
 	return result.RowsAffected(), nil
 }
+
+const provisionerSeen = `-- name: ProvisionerSeen :one
+SELECT extract(epoch FROM now() - at)::float8 AS seconds FROM heartbeat WHERE name = 'provisioner'
+`
+
+// How long ago the provisioner last showed itself, in seconds.
+func (q *Queries) ProvisionerSeen(ctx context.Context) (float64, error) {
+	row := q.db.QueryRow(ctx, provisionerSeen)
+	var seconds float64
+	err := row.Scan(&seconds)
+	return seconds, err
+}

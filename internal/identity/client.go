@@ -56,7 +56,7 @@ func Open(cfg Config) (*Client, error) {
 	hc := &http.Client{
 		Timeout: cfg.Timeout + time.Second,
 		Transport: &http.Transport{
-			TLSClientConfig:     cfg.TLS,
+			TLSClientConfig:     cfg.TLS.Clone(),
 			MaxIdleConnsPerHost: 32,
 			MaxConnsPerHost:     128,
 			IdleConnTimeout:     90 * time.Second,

@@ -19,3 +19,7 @@ UPDATE account SET ready_at = now() WHERE identity_id = @identity_id AND ready_a
 -- name: ListAccounts :many
 SELECT identity_id, organization_id, email, name, first_owner, email_verified_at, ready_at, invited_at, disabled_at
 FROM account WHERE organization_id = @organization_id ORDER BY invited_at, identity_id;
+
+-- name: ProvisionerSeen :one
+-- How long ago the provisioner last showed itself, in seconds.
+SELECT extract(epoch FROM now() - at)::float8 AS seconds FROM heartbeat WHERE name = 'provisioner';
