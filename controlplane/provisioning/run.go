@@ -168,9 +168,12 @@ func (r *run) failed(ctx context.Context, s step, cause error, last bool) error 
 		if err := r.p.Gatekeeper.Decide(rctx, tx, r.organization); err != nil {
 			return err
 		}
-		return audit.Insert(rctx, tx, system(), audit.Event{Action: "organization.provisioning_failed", RecordType: "organization",
+		if err := audit.Insert(rctx, tx, system(), audit.Event{Action: "organization.provisioning_failed", RecordType: "organization",
 			RecordID: r.organization.String(), OrganizationID: r.organization, Outcome: audit.OutcomeFailed,
-			Detail: map[string]string{"step": s.name, "reason": reason}})
+			Detail: map[string]string{"step": s.name, "reason": reason}}); err != nil {
+			return err
+		}
+		return audit.Notify(rctx, tx, audit.ControlLog())
 	})
 	if err != nil {
 		return errors.Join(f, fmt.Errorf("recording the failure: %w", err))

@@ -141,8 +141,11 @@ func makeOwner(ctx context.Context, r *run) error {
 		if tag.RowsAffected() == 0 {
 			return nil
 		}
-		return audit.Insert(ctx, tx, tenants.Actor{Kind: tenants.ActorMember, ID: owner.IdentityID, TenantID: r.organization, Role: tenants.RoleOwner},
-			audit.Event{Action: "member.create", RecordType: "member", RecordID: owner.IdentityID.String(),
-				Detail: map[string]string{"role": "owner", "by": "provisioning"}})
+		// The actor comes from the transaction's context.
+		if err := audit.Insert(ctx, tx, tenants.Actor{}, audit.Event{Action: "member.create", RecordType: "member",
+			RecordID: owner.IdentityID.String(), Detail: map[string]string{"role": "owner", "by": "provisioning"}}); err != nil {
+			return err
+		}
+		return audit.Notify(ctx, tx, audit.TenantLog(r.organization, r.schema))
 	})
 }

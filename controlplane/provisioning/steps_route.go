@@ -121,8 +121,11 @@ func goLive(ctx context.Context, r *run) error {
 		if err := r.p.Gatekeeper.Decide(ctx, tx, r.organization); err != nil {
 			return err
 		}
-		return audit.Insert(ctx, tx, system(), audit.Event{Action: "organization.live", RecordType: "organization",
-			RecordID: r.organization.String(), OrganizationID: r.organization})
+		if err := audit.Insert(ctx, tx, system(), audit.Event{Action: "organization.live", RecordType: "organization",
+			RecordID: r.organization.String(), OrganizationID: r.organization}); err != nil {
+			return err
+		}
+		return audit.Notify(ctx, tx, audit.ControlLog())
 	}); err != nil {
 		return err
 	}
