@@ -122,3 +122,20 @@ func (n *Tenant) Record(t testing.TB, c *pgx.Conn, a tenants.Actor, ev audit.Eve
 		t.Fatal(err)
 	}
 }
+
+// Reader reads the trail as an actor of the tenant; it is an export.Reader.
+type Reader struct {
+	Tenant *Tenant
+	Conn   *pgx.Conn
+	Actor  tenants.Actor
+}
+
+// Read implements export.Reader.
+func (r Reader) Read(ctx context.Context, fn func(pgx.Tx) error) error {
+	return r.Tenant.InTx(ctx, r.Conn, r.Actor, fn)
+}
+
+// Reader returns a reader as the tenant's auditor.
+func (n *Tenant) Reader(t testing.TB) Reader {
+	return Reader{Tenant: n, Conn: n.Connect(t), Actor: n.Member(tenants.RoleAuditor)}
+}

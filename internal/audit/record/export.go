@@ -105,16 +105,23 @@ func Cells(e *Entry) []string {
 }
 
 func safeCell(s string) string {
-	s = strings.Map(func(r rune) rune {
-		if r < 0x20 || r == 0x7f {
-			return ' '
+	for i := range len(s) {
+		if s[i] < 0x20 || s[i] == 0x7f {
+			s = strings.Map(blankControl, s)
+			break
 		}
-		return r
-	}, s)
-	if s != "" && strings.ContainsRune("=+-@", rune(s[0])) {
+	}
+	if s != "" && (s[0] == '=' || s[0] == '+' || s[0] == '-' || s[0] == '@') {
 		return "'" + s
 	}
 	return s
+}
+
+func blankControl(r rune) rune {
+	if r < 0x20 || r == 0x7f {
+		return ' '
+	}
+	return r
 }
 
 func idText(id tenants.ID) string {

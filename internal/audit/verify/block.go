@@ -26,14 +26,21 @@ type blocks struct {
 	highest int64
 	// firstLine and lastLine are the lines of the block's leaves.
 	firstLine, lastLine int64
+	// stray is a leaf of a later block, kept until the next line shows whether it
+	// alone was moved or the lines before it are gone.
+	stray     slot
+	strayLeaf int64
+	// strayBlock is the same for a block's line: its first leaf, or 0 for none.
+	strayBlock int64
 	// orphaned: there is no header to hold lines against.
 	orphaned bool
 }
 
-// take forgets the block and goes on to the next.
+// advance forgets the block and goes on to the next.
 func (b *blocks) advance() {
 	b.slots = [record.BlockSize]slot{}
 	b.highest, b.firstLine, b.lastLine = 0, 0, 0
+	b.stray, b.strayBlock = slot{}, 0
 	b.next += record.BlockSize
 }
 
@@ -103,11 +110,8 @@ func (v *verifier) place(l line, s slot) {
 		v.problem(Inserted, l.number, l.leaf, s.id, "the leaf is outside the stated range")
 		return
 	}
-	for l.leaf >= b.next+record.BlockSize {
-		// The block's own line never came.
-		v.gaps(l.number)
-		v.problem(Removed, l.number, b.next, "", "the proof of the block of leaf %d is gone from before this line", b.next)
-		b.advance()
+	if l.leaf >= b.next+record.BlockSize && !v.jump(l, s) {
+		return
 	}
 	i := l.leaf - b.next
 	switch {
@@ -117,12 +121,78 @@ func (v *verifier) place(l line, s slot) {
 	case i < b.highest:
 		v.problem(Reordered, l.number, l.leaf, s.id, "the leaf is out of order")
 	}
+	b.put(i, s)
+}
+
+// put fills a slot.
+func (b *blocks) put(i int64, s slot) {
 	b.slots[i] = s
 	b.highest = max(b.highest, i+1)
 	if b.firstLine == 0 {
-		b.firstLine = l.number
+		b.firstLine = s.line
 	}
-	b.lastLine = l.number
+	b.lastLine = s.line
+}
+
+// jump decides what a leaf of a later block means: the proof of a full block is
+// gone; or, once a second leaf follows on the first, so are all lines between; or
+// this line alone stands where it does not belong. It tells whether to place it.
+func (v *verifier) jump(l line, s slot) bool {
+	b := &v.blocks
+	const size = record.BlockSize
+	full := v.full() && l.leaf < b.next+2*size
+	follows := b.stray.ok && l.leaf == b.strayLeaf+1 && l.leaf%size != 0
+	if !full && !follows {
+		v.problem(Reordered, l.number, l.leaf, s.id, "the leaf is out of order: it was moved, or lines before it are gone")
+		b.stray, b.strayLeaf = s, l.leaf
+		return false
+	}
+	stray, at := b.stray, b.strayLeaf
+	v.skipTo(l.number, l.leaf/size*size)
+	if follows {
+		b.put(at-b.next, stray)
+	}
+	return true
+}
+
+// jumpBlock is jump for the line of a later block.
+func (v *verifier) jumpBlock(l line) bool {
+	b := &v.blocks
+	const size = record.BlockSize
+	full := v.full() && l.leaf == b.next+size
+	follows := b.strayBlock > 0 && l.leaf == b.strayBlock+size
+	if !full && !follows {
+		v.problem(Reordered, l.number, l.leaf, "", "the block's proof is out of order: it was moved, or lines before it are gone")
+		b.strayBlock = l.leaf
+		return false
+	}
+	if follows {
+		v.skipTo(l.number, b.strayBlock)
+		b.advance()
+	} else {
+		v.skipTo(l.number, l.leaf)
+	}
+	return true
+}
+
+// full tells whether every leaf of the block that is being read is there.
+func (v *verifier) full() bool {
+	for i := range v.count() {
+		if !v.blocks.slots[i].ok {
+			return false
+		}
+	}
+	return true
+}
+
+// skipTo gives up the block that is being read and those after it, up to the one
+// that begins at the leaf: their own lines are not there.
+func (v *verifier) skipTo(number, leaf int64) {
+	b := &v.blocks
+	v.gaps(number)
+	v.problem(Removed, number, b.next, "", "the proofs of leaves %d to %d are gone from before this line", b.next, leaf-1)
+	b.advance()
+	b.next = leaf
 }
 
 // count is how many leaves the block that is being read has.
@@ -130,14 +200,19 @@ func (v *verifier) count() int64 {
 	return min(record.BlockSize, v.header.TreeSize-v.blocks.next)
 }
 
-// gaps names the leaves that the block lacks, and tells whether it has none.
+// gaps names the leaves that the block lacks, and tells whether it lacks none.
 func (v *verifier) gaps(number int64) (whole bool) {
 	whole = true
-	for i := range v.count() {
-		if !v.blocks.slots[i].ok {
-			whole = false
-			v.problem(Removed, number, v.blocks.next+i, "", "the leaf is gone from before this line")
+	for i := int64(0); i < v.count(); i++ {
+		if v.blocks.slots[i].ok {
+			continue
 		}
+		whole = false
+		from := i
+		for i+1 < v.count() && !v.blocks.slots[i+1].ok {
+			i++
+		}
+		v.problem(Removed, number, v.blocks.next+from, "", "leaves %d to %d are gone from before this line", v.blocks.next+from, v.blocks.next+i)
 	}
 	return whole
 }
@@ -161,10 +236,8 @@ func (v *verifier) block(l line) {
 		v.problem(Duplicated, l.number, l.leaf, "", "the block's proof is there twice or was moved")
 		return
 	}
-	for l.leaf > b.next {
-		v.gaps(l.number)
-		v.problem(Removed, l.number, b.next, "", "the proof of the block of leaf %d is gone from before this line", b.next)
-		b.advance()
+	if l.leaf > b.next && !v.jumpBlock(l) {
+		return
 	}
 	defer b.advance()
 	if !ok || int64(content.Count) != v.count() {
