@@ -59,6 +59,16 @@ func ClusterRoles() []string {
 	return names
 }
 
+// DatabaseOf returns the database that a cluster role logs in to.
+func DatabaseOf(role string) string {
+	for _, d := range databases {
+		if slices.Contains(d.roles, role) {
+			return d.name
+		}
+	}
+	return ""
+}
+
 // bootstrapRoles makes the roles that are missing and sets every attribute and
 // password, so that a changed secret or definition takes hold at the next start.
 func (c *Cluster) bootstrapRoles(ctx context.Context) error {
@@ -173,7 +183,8 @@ func grant(ctx context.Context, conn *pgx.Conn, name, grants string) error {
 	return nil
 }
 
-// literal quotes a string for SQL; utility statements take no parameters.
+// literal quotes a string for SQL, which takes backslashes as they are
+// (standard_conforming_strings). Utility statements take no parameters.
 func literal(s string) string {
-	return "'" + strings.ReplaceAll(strings.ReplaceAll(s, `\`, `\\`), "'", "''") + "'"
+	return "'" + strings.ReplaceAll(s, "'", "''") + "'"
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -29,6 +30,7 @@ type Host struct {
 
 	mu      sync.Mutex
 	started map[string]*start
+	stacks  map[string]*devstack.Stack
 	stops   []func(context.Context) error
 
 	nextPort, endPort int
@@ -54,7 +56,7 @@ func NewHost() (*Host, error) {
 	if err := removeAtEnd(dir); err != nil {
 		return nil, err
 	}
-	h := &Host{dir: dir, started: map[string]*start{}}
+	h := &Host{dir: dir, started: map[string]*start{}, stacks: map[string]*devstack.Stack{}}
 	if h.builder.Cache, err = tools.DefaultCache(); err != nil {
 		return nil, err
 	}
@@ -73,6 +75,14 @@ func NewHost() (*Host, error) {
 
 // Get returns a server's location, starting the server if this is the first call.
 func (h *Host) Get(what string, params url.Values) (any, error) {
+	if verb, ok := strings.CutPrefix(what, "stack-"); ok {
+		return h.controlStack(verb, params.Get("name"), params.Get("program"))
+	}
+	if what == "binaries" {
+		ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
+		defer cancel()
+		return h.binaries(ctx)
+	}
 	return h.once(what+"?"+params.Encode(), func(ctx context.Context) (any, error) {
 		switch what {
 		case "authority":
@@ -81,6 +91,8 @@ func (h *Host) Get(what string, params url.Values) (any, error) {
 			return h.startPostgres(ctx)
 		case "kratos":
 			return h.startKratos(ctx, params.Get("realm"), params.Get("mail_mfa") == "true")
+		case "stack":
+			return h.startStack(ctx, params.Get("name"), params.Get("full") == "true")
 		case "vault":
 			return h.startVault(ctx)
 		case "s3":

@@ -1,0 +1,209 @@
+package testkit
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/caresphere/caresphere/internal/devstack"
+)
+
+type stackInfo struct {
+	Name     string
+	Layout   devstack.Layout
+	Operator devstack.Operator
+	// Superuser has "postgres" as the database.
+	Superuser string
+	DSNs      map[string]string
+}
+
+// RunningStack is the whole platform at work: the built programs on a state
+// folder and ports of their own.
+type RunningStack struct {
+	info stackInfo
+}
+
+// StackOption changes which stack Stack returns.
+type StackOption func(url.Values)
+
+// Full asks for the stack with Vault, S3 and stripe-mock.
+func Full() StackOption { return func(v url.Values) { v.Set("full", "true") } }
+
+// Named asks for a stack of its own, for tests that stop its parts for long.
+func Named(name string) StackOption { return func(v url.Values) { v.Set("name", name) } }
+
+// Stack returns the run's stack, ready for sign-up. It is shared: tests sign up
+// organizations of their own, and start again what they stop.
+func Stack(t testing.TB, options ...StackOption) *RunningStack {
+	t.Helper()
+	params := url.Values{"full": {"false"}, "name": {"shared"}}
+	for _, o := range options {
+		o(params)
+	}
+	return &RunningStack{info: ask[stackInfo](t, "stack", params)}
+}
+
+// Origin is the public origin, OperatorOrigin the operators'.
+func (s *RunningStack) Origin() string { return s.info.Layout.URL(devstack.PortPublic) }
+
+// OperatorOrigin is the operators' origin.
+func (s *RunningStack) OperatorOrigin() string { return s.info.Layout.URL(devstack.PortOperators) }
+
+// URL is the base URL of a part, to reach it past the router.
+func (s *RunningStack) URL(p devstack.Port) string { return s.info.Layout.URL(p) }
+
+// Layout says where the stack's files are.
+func (s *RunningStack) Layout() devstack.Layout { return s.info.Layout }
+
+// Operator is how the first operator signs in.
+func (s *RunningStack) Operator() devstack.Operator { return s.info.Operator }
+
+// Roots trusts the stack's authority alone.
+func (s *RunningStack) Roots(t testing.TB) *x509.CertPool {
+	t.Helper()
+	pem, err := os.ReadFile(s.info.Layout.CA())
+	if err != nil {
+		t.Fatalf("reading the stack's authority: %v", err)
+	}
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM(pem)
+	return pool
+}
+
+// DSN returns the DSN of one of the cluster's roles for its own database.
+func (s *RunningStack) DSN(role string) string { return s.info.DSNs[role] }
+
+// Superuser returns the bootstrap role's DSN for a database (devstack.ControlDatabase
+// and so on): for looking and for planting faults.
+func (s *RunningStack) Superuser(database string) string {
+	return (&PG{info: postgresInfo{SuperuserDSN: s.info.Superuser}}).SuperuserDSN(database)
+}
+
+// Log returns what a program has logged so far.
+func (s *RunningStack) Log(t testing.TB, program string) string {
+	t.Helper()
+	content, err := os.ReadFile(s.info.Layout.Log(program))
+	if err != nil {
+		t.Fatalf("reading the log of %s: %v", program, err)
+	}
+	return string(content)
+}
+
+// PID is the process number of a program's current life.
+func (s *RunningStack) PID(t testing.TB, program string) int {
+	t.Helper()
+	return s.control(t, "pid", program)
+}
+
+// Kill ends a program with SIGKILL. The supervisor starts it again by itself.
+func (s *RunningStack) Kill(t testing.TB, program string) { t.Helper(); s.control(t, "kill", program) }
+
+// StopProgram ends a program in order and leaves it ended; the test's end starts it again.
+func (s *RunningStack) StopProgram(t testing.TB, program string) {
+	t.Helper()
+	s.control(t, "stop", program)
+	t.Cleanup(func() { s.control(t, "start", program) })
+}
+
+// StartProgram starts a stopped program and waits until it is alive.
+func (s *RunningStack) StartProgram(t testing.TB, program string) {
+	t.Helper()
+	s.control(t, "start", program)
+}
+
+func (s *RunningStack) control(t testing.TB, verb, program string) int {
+	t.Helper()
+	return ask[int](t, "stack-"+verb, url.Values{"name": {s.info.Name}, "program": {program}})
+}
+
+func (h *Host) startStack(ctx context.Context, name string, full bool) (any, error) {
+	binaries, err := h.binaries(ctx)
+	if err != nil {
+		return nil, err
+	}
+	base, release, err := devstack.LeasePorts()
+	if err != nil {
+		return nil, err
+	}
+	h.onClose(func(context.Context) error { release(); return nil })
+	layout := devstack.Layout{State: filepath.Join(h.dir, "stack-"+name+"-"+strconv.FormatBool(full)), Base: base}
+	stack, err := devstack.Start(ctx, devstack.Config{
+		Layout: layout, Binaries: binaries, Cache: h.builder.Cache, Full: full, Volatile: true, Progress: h.builder.Progress,
+	})
+	if err != nil {
+		return nil, err
+	}
+	h.onClose(stack.Stop)
+	operator, err := devstack.ReadOperator(layout)
+	if err != nil {
+		return nil, err
+	}
+	info := stackInfo{Name: filepath.Base(layout.State), Layout: layout, Operator: operator, Superuser: stack.Superuser("postgres"), DSNs: map[string]string{}}
+	for _, role := range devstack.ClusterRoles() {
+		info.DSNs[role] = stack.DSN(devstack.DatabaseOf(role), role)
+	}
+	h.mu.Lock()
+	h.stacks[info.Name] = stack
+	h.mu.Unlock()
+	return info, nil
+}
+
+// controlStack does what a test asks of a stack's program.
+func (h *Host) controlStack(verb, name, program string) (int, error) {
+	h.mu.Lock()
+	stack, ok := h.stacks[name]
+	h.mu.Unlock()
+	if !ok {
+		return 0, fmt.Errorf("there is no stack %q", name)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	switch verb {
+	case "pid":
+		return stack.PID(program), nil
+	case "kill":
+		return 0, stack.Kill(program)
+	case "stop":
+		return 0, stack.StopProgram(ctx, program)
+	case "start":
+		return 0, stack.StartProgram(ctx, program)
+	default:
+		return 0, fmt.Errorf("a stack cannot %q", verb)
+	}
+}
+
+// binaries builds the platform's programs once.
+func (h *Host) binaries(ctx context.Context) (string, error) {
+	v, err := h.once("binaries", func(context.Context) (any, error) {
+		root, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}").Output()
+		if err != nil {
+			return nil, fmt.Errorf("finding the module: %w", err)
+		}
+		dir := filepath.Join(h.dir, "bin")
+		cmd := exec.CommandContext(ctx, "go", "build", "-o", dir+string(filepath.Separator), "./cmd/...")
+		cmd.Dir = string(root[:max(0, len(root)-1)])
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return nil, errors.Join(fmt.Errorf("building the programs: %w", err), errors.New(string(out)))
+		}
+		return dir, nil
+	})
+	if err != nil {
+		return "", err
+	}
+	return v.(string), nil
+}
+
+// Binary returns the path of one of the platform's programs, built once a run:
+// controlplane, provisioner, dataplane, router, caresphere.
+func Binary(t testing.TB, name string) string {
+	t.Helper()
+	return filepath.Join(ask[string](t, "binaries", nil), name)
+}
