@@ -39,6 +39,16 @@ func TestNormalizedIdentifiersMeet(t *testing.T) {
 	}
 }
 
+// TestEveryCharacterHasAFixedForm goes through every assigned plane of letters.
+func TestEveryCharacterHasAFixedForm(t *testing.T) {
+	for r := rune(0); r < 0x20000; r++ {
+		text := phi.NewText("x" + string(r) + "\u0301")
+		if once := phi.NormalizeName(text); !phi.NormalizeName(once).Equal(once) {
+			t.Errorf("%U has no fixed normal form", r)
+		}
+	}
+}
+
 // FuzzNormalize: normalizing twice is normalizing once, else a value that was
 // stored normalized would not be found again.
 func FuzzNormalize(f *testing.F) {
