@@ -4,14 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"sync"
 	"time"
 
 	"github.com/caresphere/caresphere/controlplane/store"
 	"github.com/caresphere/caresphere/internal/pg"
+	"github.com/caresphere/caresphere/migrations"
 	"github.com/caresphere/caresphere/tenants"
 
+	"github.com/jackc/pgx/v5/pgxpool"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -31,12 +34,23 @@ type Progress struct {
 	Err         error
 }
 
+// Fanout is what migrating the tenants of one cell needs.
+type Fanout struct {
+	// Control is a pool of the provisioner's role in the control database.
+	Control *pgxpool.Pool
+	// CellDSN logs in as cell_owner.
+	CellDSN string
+	CellID  string
+	// Migrations holds the set in its folder "tenant"; nil is the one of this build.
+	Migrations fs.FS
+}
+
 // MigrateTenants brings every tenant of the cell to the latest version: one alone
 // first, whose failure stops everything, then four at a time. It may be killed and
 // run again: what is done is not done again. A tenant that fails does not stop the
 // others; the error names all that failed. report, if not nil, is called after each.
-func (p *Provisioner) MigrateTenants(ctx context.Context, report func(Progress)) error {
-	ids, err := p.q.ProvisionedTenants(ctx, store.ProvisionedTenantsParams{CellID: &p.CellID, Step: StepTables})
+func (f Fanout) MigrateTenants(ctx context.Context, report func(Progress)) error {
+	ids, err := store.New(f.Control).ProvisionedTenants(ctx, store.ProvisionedTenantsParams{CellID: &f.CellID, Step: StepTables})
 	if err != nil {
 		return fmt.Errorf("listing tenants: %w", err)
 	}
@@ -49,7 +63,7 @@ func (p *Provisioner) MigrateTenants(ctx context.Context, report func(Progress))
 		failed []error
 	)
 	one := func(ctx context.Context, id tenants.ID) error {
-		err := p.migratePatiently(ctx, id)
+		err := f.migratePatiently(ctx, id)
 		mu.Lock()
 		defer mu.Unlock()
 		if err == nil {
@@ -81,10 +95,10 @@ func (p *Provisioner) MigrateTenants(ctx context.Context, report func(Progress))
 }
 
 // migratePatiently tries again while a table is busy, a little later each time.
-func (p *Provisioner) migratePatiently(ctx context.Context, id tenants.ID) error {
+func (f Fanout) migratePatiently(ctx context.Context, id tenants.ID) error {
 	pause := 50 * time.Millisecond
 	for try := 1; ; try++ {
-		err := p.migrateTenant(ctx, id)
+		err := f.migrate(ctx, id)
 		if err == nil || !pg.IsCode(err, "55P03") || try == migrationTries {
 			return err
 		}
@@ -97,4 +111,20 @@ func (p *Provisioner) migratePatiently(ctx context.Context, id tenants.ID) error
 		}
 		pause = min(pause*2, 2*time.Second)
 	}
+}
+
+// migrate brings one tenant's schema to the latest version, each migration in a
+// transaction of its own.
+func (f Fanout) migrate(ctx context.Context, tenant tenants.ID) error {
+	var set fs.FS = migrations.Tenant
+	if f.Migrations != nil {
+		set = f.Migrations
+	}
+	_, err := pg.Migrate(ctx, f.CellDSN, set, "tenant", pg.MigrateOptions{
+		Schema:       tenants.SchemaName(tenant),
+		VersionTable: versionTable,
+		Settings:     map[string]string{"caresphere.tenant_role": tenants.RoleName(tenant)},
+		LockTimeout:  migrationLockTimeout,
+	})
+	return err
 }

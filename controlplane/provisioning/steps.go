@@ -93,6 +93,16 @@ func placed(ctx context.Context, r *run) (bool, error) {
 // place puts the organization where the fewest are. Each cell has a provisioner of
 // its own: one that finds itself not chosen leaves the rest to the other.
 func place(ctx context.Context, r *run) error {
+	if err := r.choose(ctx); err != nil {
+		return err
+	}
+	if there, err := placed(ctx, r); err != nil || there {
+		return err
+	}
+	return because("placed in another cell, whose provisioner goes on", nil)
+}
+
+func (r *run) choose(ctx context.Context) error {
 	return r.control(ctx, func(_ pgx.Tx, q *store.Queries) error {
 		cells, err := q.ProvisionCells(ctx)
 		if err != nil {

@@ -110,19 +110,7 @@ func makeTables(ctx context.Context, r *run) error {
 	if err := r.cell(ctx, func(pgx.Tx) error { return nil }); err != nil {
 		return err
 	}
-	return r.p.migrateTenant(ctx, r.organization)
-}
-
-// migrateTenant brings the tenant's schema to the latest version, each migration
-// in a transaction of its own.
-func (p *Provisioner) migrateTenant(ctx context.Context, tenant tenants.ID) error {
-	_, err := pg.Migrate(ctx, p.CellDSN, migrations.Tenant, "tenant", pg.MigrateOptions{
-		Schema:       tenants.SchemaName(tenant),
-		VersionTable: versionTable,
-		Settings:     map[string]string{"caresphere.tenant_role": tenants.RoleName(tenant)},
-		LockTimeout:  migrationLockTimeout,
-	})
-	return err
+	return Fanout{Control: r.p.Control, CellDSN: r.p.CellDSN, CellID: r.p.CellID}.migrate(ctx, r.organization)
 }
 
 // isolationHolds compares the catalog with what must hold for every tenant.
