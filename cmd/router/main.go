@@ -28,8 +28,8 @@ type settings struct {
 	CA           string        `env:"CARESPHERE_TLS_CA" required:"true"`
 	Cert         string        `env:"CARESPHERE_TLS_CERT" required:"true"`
 	Key          string        `env:"CARESPHERE_TLS_KEY" required:"true"`
-	PublicCert   string        `env:"CARESPHERE_PUBLIC_TLS_CERT"`
-	PublicKey    string        `env:"CARESPHERE_PUBLIC_TLS_KEY"`
+	PublicCert   string        `env:"CARESPHERE_LISTEN_TLS_CERT"`
+	PublicKey    string        `env:"CARESPHERE_LISTEN_TLS_KEY"`
 	Listen       string        `env:"CARESPHERE_LISTEN" required:"true"`
 	HealthListen string        `env:"CARESPHERE_HEALTH_LISTEN" required:"true"`
 	ControlPlane string        `env:"CARESPHERE_CONTROLPLANE_URL" required:"true"`

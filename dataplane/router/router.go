@@ -98,11 +98,11 @@ func (r *Router) forward(c *fiber.Ctx) error {
 		return tenants.NotFound()
 	case path == "/t/openapi.json":
 		obs.SetRoute(c, labelSpec)
-		return r.toWorker(c, target{path: "/openapi.json"})
+		return r.toWorker(c, target{path: "/openapi.json", any: true})
 	case path == "/t" || strings.HasPrefix(path, "/t/"):
 		obs.SetRoute(c, labelTenant)
-		slug, rest, ok := strings.Cut(strings.TrimPrefix(path, "/t/"), "/")
-		if !ok || rest == "" {
+		slug, rest, _ := strings.Cut(strings.TrimPrefix(path[len("/t"):], "/"), "/")
+		if slug == "" || rest == "" {
 			return tenants.NotFound()
 		}
 		return r.toWorker(c, target{slug: slug, path: path})
@@ -112,13 +112,16 @@ func (r *Router) forward(c *fiber.Ctx) error {
 	}
 }
 
-// target is where in the data plane a request goes: a tenant's worker, or any
-// worker for an empty slug.
-type target struct{ slug, path string }
+// target is where in the data plane a request goes: to a worker of the tenant's
+// cell, or to any worker at all.
+type target struct {
+	slug, path string
+	any        bool
+}
 
 // candidates looks the target up in the newest table.
 func (r *Router) candidates(t target) (ups []*upstream, epoch int64, err error) {
-	if t.slug == "" {
+	if t.any {
 		return r.fleet.all(), 0, nil
 	}
 	route, ok := r.cfg.Routes.BySlug(t.slug)
@@ -163,7 +166,7 @@ func (r *Router) toWorker(c *fiber.Ctx, t target) error {
 			}
 			return unavailable()
 		}
-		if answer.status() == http.StatusMisdirectedRequest && t.slug != "" && !refreshed && out.idempotent && out.replayable() {
+		if answer.status() == http.StatusMisdirectedRequest && !t.any && !refreshed && out.idempotent && out.replayable() {
 			answer.discard()
 			refreshed = true
 			r.metrics.retries.WithLabelValues("misdirected").Inc()
