@@ -129,8 +129,11 @@ func (r *reader) text(key string) string {
 // quoted reads a JSON string in the one spelling that appendString has.
 func (r *reader) quoted(where string) string {
 	r.expect(`"`)
-	plain := bytes.IndexAny(r.rest, `"\`)
-	if plain < 0 {
+	plain := 0
+	for plain < len(r.rest) && r.rest[plain] != '"' && r.rest[plain] != '\\' {
+		plain++
+	}
+	if plain == len(r.rest) {
 		r.fail(where)
 		return ""
 	}
@@ -170,7 +173,7 @@ func (r *reader) quoted(where string) string {
 func (r *reader) detail(key string) map[string]string {
 	r.expect(key)
 	r.expect("{")
-	m := map[string]string{}
+	var m map[string]string
 	for r.err == nil && len(r.rest) > 0 && r.rest[0] != '}' {
 		if len(m) > 0 {
 			r.expect(",")
@@ -180,6 +183,9 @@ func (r *reader) detail(key string) map[string]string {
 		v := r.quoted(key)
 		if _, twice := m[k]; twice {
 			r.fail(key)
+		}
+		if m == nil {
+			m = map[string]string{}
 		}
 		m[k] = v
 	}
