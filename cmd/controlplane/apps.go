@@ -40,7 +40,8 @@ func (p *plane) publicApp() *fiber.App {
 	})}
 	api.RegisterSignUp(h, p.signups)
 	api.RegisterMe(h, p.members)
-	p.customerOperations(h)
+	api.RegisterOrganization(h, p.fleet)
+	api.RegisterBAA(h, p.agreements, p.pool)
 	return app
 }
 
@@ -56,11 +57,12 @@ func (p *plane) operatorApp() *fiber.App {
 		Description: "What the platform's operators do. Nothing here shows clinical records.",
 		Servers:     []string{r.origin}, Security: httpx.SessionSecurity(session.Operator.CookieName()),
 		Tags: []httpx.Tag{{Name: "Account", Description: "The signed-in operator."},
-			{Name: "Organizations", Description: "The fleet of organizations."},
+			{Name: "Fleet", Description: "The fleet of organizations."},
 			{Name: "Agreements", Description: "Countersigning and ending agreements."}},
 	})}
 	api.RegisterOperatorMe(h)
-	p.operatorOperations(h)
+	api.RegisterOperator(h, api.OperatorDeps{Fleet: p.fleet, Agreements: p.agreements})
+	api.RegisterOperatorBAA(h, p.agreements)
 	return app
 }
 
@@ -70,9 +72,9 @@ func (p *plane) internal(app *fiber.App) {
 	app.Get("/internal/v1/readyz", httpx.RequirePeer(peerRouter, peerData, peerProvisioner), httpx.ReadyHandler(httpx.Draining(app), p.checks()...))
 	internal := httpx.NewAPI(app, app, httpx.APIConfig{Title: "CareSphere internal", Version: apiVersion, SpecPath: "/internal/openapi.json",
 		Description: "What the platform's processes ask of each other by mutual TLS.",
-		Tags:        []httpx.Tag{{Name: "Members"}, {Name: "Sessions"}, {Name: "Routes"}, {Name: "Workers"}}})
+		Tags:        []httpx.Tag{{Name: "Members"}, {Name: "Sessions"}, {Name: "Placement"}}})
 	api.RegisterInvitations(internal, p.members, p.customers.ids)
-	p.internalOperations(app)
+	api.RegisterPlacement(internal, p.feed, p.workers)
 }
 
 // healthApp answers whoever watches the process, and takes Kratos' letters: both

@@ -43,6 +43,7 @@ func newRealm(cfg realmConfig, s settings, conf *tls.Config, pool *pgxpool.Pool,
 	r.kratos, err = identitygate.New(identitygate.Config{
 		Realm: cfg.name, Origin: cfg.origin, SetupPath: "/account/setup", KratosURL: cfg.publicURL, TLS: conf,
 		IDs: r.ids, Counter: counter, Rules: r.rules, Pool: pool,
+		Recovered: r.gate.Recovered,
 	})
 	if err != nil {
 		return nil, err

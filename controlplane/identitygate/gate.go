@@ -47,6 +47,8 @@ type Config struct {
 	Rules     attempts.Rules
 	// Pool is the control database.
 	Pool *pgxpool.Pool
+	// Recovered is told of every session that began with a mailed code.
+	Recovered func(ctx context.Context, s identity.Session, info session.Info) error
 	// Logins is how many passwords are hashed at a time; 4 if zero. One costs a
 	// third of a second of a core.
 	Logins int

@@ -162,7 +162,10 @@ func (x *exchange) recordRecovery(a answer) error {
 		return x.insert(x.event("account.recovery", audit.OutcomeDenied))
 	}
 	x.who = s
-	return x.insert(x.event("account.recovery", audit.OutcomeOK))
+	if err := x.insert(x.event("account.recovery", audit.OutcomeOK)); err != nil {
+		return err
+	}
+	return x.gate.cfg.Recovered(x.ctx, *s, x.info)
 }
 
 // settingsActions name what a settings submission of a method does.

@@ -116,40 +116,61 @@ func (g *Gate) touch(ctx context.Context, s identity.Session, now time.Time) err
 // progress finds the account's open step and records what was reached for the
 // first time: the proven address, the finished set-up.
 func (g *Gate) progress(ctx context.Context, cur *Current) error {
-	proven := cur.EmailVerified || cur.Recovered()
-	if proven && !cur.EmailVerified {
+	if err := g.prove(ctx, cur); err != nil {
+		return err
+	}
+	if cur.SecondFactor {
+		// Reached only past a password and an enrolled second factor.
+		if cur.Account != nil && cur.Account.ReadyAt == nil {
+			return g.record(ctx, cur, "account.ready", (*store.Queries).MarkAccountReady)
+		}
+		return nil
+	}
+	f, err := g.ids.Factors(ctx, cur.IdentityID)
+	switch {
+	case err != nil:
+		return err
+	case f.Password && f.SecondFactor():
+		// Nothing is open but to sign in with it.
+	case !cur.EmailVerified:
+		cur.Step = VerifyEmail
+	case !f.Password:
+		cur.Step = SetPassword
+	default:
+		cur.Step = EnrollTOTP
+	}
+	return nil
+}
+
+// Recovered records that the session's holder has used a code mailed to the
+// account's address. The session comes from Kratos at this moment.
+func (g *Gate) Recovered(ctx context.Context, s identity.Session, info Info) error {
+	cur := Current{Realm: g.realm, Session: s, Info: info}
+	if g.realm == Customer {
+		var err error
+		if cur.Account, err = g.account(ctx, s); err != nil {
+			return err
+		}
+	}
+	return g.prove(ctx, &cur)
+}
+
+// prove records the first proof that the account's address is its holder's: a
+// session begun with a mailed code, or Kratos' own word.
+func (g *Gate) prove(ctx context.Context, cur *Current) error {
+	if !cur.EmailVerified && !cur.Session.Recovered() {
+		return nil
+	}
+	if !cur.EmailVerified {
 		if err := g.ids.MarkVerified(ctx, cur.IdentityID); err != nil {
 			return err
 		}
 		cur.EmailVerified = true
 	}
-	if cur.Account != nil && cur.Account.EmailVerifiedAt == nil && proven {
-		if err := g.record(ctx, cur, "account.email_verified", (*store.Queries).MarkAccountVerified); err != nil {
-			return err
-		}
-	}
-	switch {
-	case cur.SecondFactor:
-		// Reached only past a password and an enrolled second factor.
-	case !proven:
-		cur.Step = VerifyEmail
-	default:
-		f, err := g.ids.Factors(ctx, cur.IdentityID)
-		if err != nil {
-			return err
-		}
-		switch {
-		case !f.Password:
-			cur.Step = SetPassword
-		case !f.SecondFactor():
-			cur.Step = EnrollTOTP
-		}
+	if cur.Account == nil || cur.Account.EmailVerifiedAt != nil {
 		return nil
 	}
-	if cur.SecondFactor && cur.Account != nil && cur.Account.ReadyAt == nil {
-		return g.record(ctx, cur, "account.ready", (*store.Queries).MarkAccountReady)
-	}
-	return nil
+	return g.record(ctx, cur, "account.email_verified", (*store.Queries).MarkAccountVerified)
 }
 
 func (g *Gate) record(ctx context.Context, cur *Current, action string, mark func(*store.Queries, context.Context, tenants.ID) (int64, error)) error {
