@@ -27,6 +27,8 @@ func (p *plane) publicApp() *fiber.App {
 	app.Use(httpx.SameOrigin(r.origin))
 	r.mount(app)
 	r.site.MountPublic(app, p.signups)
+	r.site.MountOrganization(app, p.fleet)
+	r.site.MountAgreements(app, p.agreements, p.fleet)
 	if p.settings.Dev {
 		r.site.MountOutbox(app, p.outbox)
 	}
@@ -52,6 +54,7 @@ func (p *plane) operatorApp() *fiber.App {
 	app.Use(httpx.SameOrigin(r.origin))
 	r.mount(app)
 	r.site.MountOperatorFront(app)
+	r.site.MountFleet(app, p.agreements, p.fleet)
 	h := api.Realm{Gate: r.gate, API: httpx.NewAPI(app, app, httpx.APIConfig{
 		Title: "CareSphere operations", Version: apiVersion,
 		Description: "What the platform's operators do. Nothing here shows clinical records.",

@@ -87,7 +87,7 @@ func (p *plane) wireIdentity() error {
 		return err
 	}
 	p.customers, err = newRealm(realmConfig{name: session.Customer, origin: s.PublicOrigin, publicURL: s.KratosPublicURL, adminURL: s.KratosAdminURL,
-		home: "/account", nav: []web.NavItem{{Path: "/baa", Label: "Agreement"}, {Path: "/provisioning", Label: "Set-up"}, {Path: "/account", Label: "Account"}},
+		home: "/organization", nav: []web.NavItem{{Path: "/organization", Label: "Organization"}, {Path: "/baa", Label: "Agreement"}, {Path: "/account", Label: "Account"}},
 	}, s, conf, p.pool, p.counter)
 	if err != nil {
 		return err
@@ -137,7 +137,13 @@ func (p *plane) wireOrganizations() error {
 			return err
 		}
 	}
-	provider, err := payments.Open(payments.Config{StripeKey: strings.TrimSpace(string(stripeKey)), StripeURL: s.StripeURL})
+	stripe := payments.Config{StripeKey: strings.TrimSpace(string(stripeKey)), StripeURL: s.StripeURL}
+	if s.StripeURL != "" {
+		if stripe.TLS, err = httpx.ClientTLS(s.TLSCA, "", ""); err != nil {
+			return err
+		}
+	}
+	provider, err := payments.Open(stripe)
 	if err != nil {
 		return fmt.Errorf("the payment provider: %w", err)
 	}
