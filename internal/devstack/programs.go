@@ -119,13 +119,12 @@ func (s *services) workerEnv(cfg Config, id string, listen Port) map[string]stri
 
 func (s *services) routerEnv(cfg Config) map[string]string {
 	return map[string]string{
-		"LISTEN":            cfg.Address(PortPublic),
-		"LISTEN_TLS_CERT":   s.keys.local.Cert,
-		"LISTEN_TLS_KEY":    s.keys.local.Key,
-		"CONTROLPLANE_URL":  cfg.URL(PortControlPlane),
-		"KRATOS_PUBLIC_URL": cfg.URL(PortKratos),
-		"ROUTE_PUB":         cfg.Path("keys", "route.pub"),
-		"STATE_DIR":         cfg.Path("router"),
+		"LISTEN":           cfg.Address(PortPublic),
+		"LISTEN_TLS_CERT":  s.keys.local.Cert,
+		"LISTEN_TLS_KEY":   s.keys.local.Key,
+		"CONTROLPLANE_URL": cfg.URL(PortControlPlane),
+		"ROUTE_PUB":        cfg.Path("keys", "route.pub"),
+		"STATE_DIR":        cfg.Path("router"),
 	}
 }
 

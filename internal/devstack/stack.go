@@ -167,9 +167,14 @@ func (s *Stack) await(ctx context.Context, name, url string) error {
 		if err == nil {
 			return nil
 		}
+		for _, c := range s.children {
+			if err := c.crashing(); err != nil {
+				return err
+			}
+		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%s is not ready: %w; the end of %s:\n%s", name, err, s.cfg.Log(name), s.children[name].current().Tail(15))
+			return fmt.Errorf("%s is not ready: %w; %s says:\n%s", name, err, s.cfg.Log(name), indent(s.children[name].current().LastWords(15)))
 		case <-time.After(100 * time.Millisecond):
 		}
 	}
@@ -182,7 +187,7 @@ func (s *Stack) Failed() <-chan error {
 	for _, p := range s.services.watched {
 		go func() {
 			<-p.Done()
-			failed <- fmt.Errorf("%s ended by itself (%s); the end of its log:\n%s", p.Name(), how(p.Err()), p.Tail(12))
+			failed <- fmt.Errorf("%s ended by itself (%s); the end of its log:\n%s", p.Name(), how(p.Err()), p.LastWords(12))
 		}()
 	}
 	return failed

@@ -3,6 +3,7 @@ package devstack
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -14,6 +15,8 @@ const (
 	lastRestart  = 10 * time.Second
 	// A program that ran this long starts its next life without a pause.
 	steady = 20 * time.Second
+	// A program that ended this often while the stack starts will not make it.
+	crashes = 3
 )
 
 // child is one program, kept alive until it is stopped on purpose.
@@ -21,7 +24,10 @@ type child struct {
 	spec proc.Spec
 	say  func(string, ...any)
 
-	mu      sync.Mutex
+	mu sync.Mutex
+	// ends counts how often it ended by itself since start, why says how last.
+	ends    int
+	why     string
 	process *proc.Process
 	wanted  bool
 	// ended is closed when the keeper of the current life has left.
@@ -39,7 +45,7 @@ func (c *child) start() error {
 	if err != nil {
 		return err
 	}
-	c.process, c.wanted, c.ended = p, true, make(chan struct{})
+	c.process, c.wanted, c.ended, c.ends = p, true, make(chan struct{}), 0
 	go c.keep(p, c.ended)
 	return nil
 }
@@ -59,8 +65,11 @@ func (c *child) keep(p *proc.Process, ended chan struct{}) {
 			c.mu.Unlock()
 			return
 		}
+		c.ends++
+		c.why = fmt.Sprintf("%s ended by itself (%s); %s says:\n%s", c.spec.Name, how(p.Err()), c.spec.Log, indent(p.LastWords(6)))
+		why := c.why
 		c.mu.Unlock()
-		c.say("%s ended by itself (%v); it is started again in %s. The end of its log:\n%s", c.spec.Name, how(p.Err()), pause, p.Tail(5))
+		c.say("%s\n%s is started again in %s", why, c.spec.Name, pause)
 		next := c.again(&pause)
 		if next == nil {
 			return
@@ -120,6 +129,18 @@ func (c *child) current() *proc.Process {
 	defer c.mu.Unlock()
 	return c.process
 }
+
+// crashing is an error once the program has ended by itself again and again.
+func (c *child) crashing() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ends < crashes {
+		return nil
+	}
+	return fmt.Errorf("%d times, %s", c.ends, c.why)
+}
+
+func indent(s string) string { return "  " + strings.ReplaceAll(s, "\n", "\n  ") }
 
 func how(err error) string {
 	if err == nil {

@@ -152,6 +152,18 @@ func (p *Process) Tail(n int) string {
 	return strings.Join(lines[max(0, len(lines)-n):], "\n")
 }
 
+// LastWords returns up to n lines that tell why the process ended: from the start
+// of a Go panic if there is one, else the last ones.
+func (p *Process) LastWords(n int) string {
+	lines := strings.Split(p.Tail(1<<10), "\n")
+	for i, line := range lines {
+		if strings.HasPrefix(line, "panic: ") || strings.HasPrefix(line, "fatal error: ") {
+			return strings.Join(lines[i:min(i+n, len(lines))], "\n")
+		}
+	}
+	return strings.Join(lines[max(0, len(lines)-n):], "\n")
+}
+
 // Ready polls check until it returns nil. It returns early, with the last lines
 // of the log, when the process ends first; and with check's last error when ctx
 // is done. Each call of check gets at most 2 s.
@@ -166,7 +178,7 @@ func (p *Process) Ready(ctx context.Context, check func(context.Context) error) 
 		}
 		select {
 		case <-p.done:
-			return fmt.Errorf("%s ended while it started (%w); the end of %s:\n%s", p.spec.Name, exitReason(p.err), p.spec.Log, p.Tail(12))
+			return fmt.Errorf("%s ended while it started (%w); the end of %s:\n%s", p.spec.Name, exitReason(p.err), p.spec.Log, p.LastWords(12))
 		case <-ctx.Done():
 			return fmt.Errorf("%s is not ready: %w; the end of %s:\n%s", p.spec.Name, err, p.spec.Log, p.Tail(12))
 		case <-time.After(pause):
