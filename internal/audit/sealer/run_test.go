@@ -1,0 +1,177 @@
+package sealer
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/stretchr/testify/require"
+
+	"github.com/caresphere/caresphere/internal/audit"
+	"github.com/caresphere/caresphere/internal/audit/audittest"
+	"github.com/caresphere/caresphere/internal/audit/tree"
+	"github.com/caresphere/caresphere/tenants"
+)
+
+// cell is a cell with a growing list of tenants and a running sealer.
+type cell struct {
+	database string
+	anchor   PostgresAnchor
+	pool     *pgxpool.Pool
+	key      string
+	mu       sync.Mutex
+	logs     []audit.Log
+	out      bytes.Buffer
+}
+
+func (c *cell) list(context.Context) ([]audit.Log, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return append([]audit.Log(nil), c.logs...), nil
+}
+
+func (c *cell) tenant(t *testing.T) *audittest.Tenant {
+	n := audittest.NewTenant(t, c.database)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.logs = append(c.logs, n.Log())
+	return n
+}
+
+func (c *cell) run(t *testing.T, sweep time.Duration) (*Sealer, *prometheus.Registry) {
+	registry := prometheus.NewRegistry()
+	s, err := New(Config{Key: c.key, Sweep: sweep, Registerer: registry, Logger: slog.New(slog.NewJSONHandler(&c.out, nil)),
+		Sources: []Source{{Pool: c.pool, Logs: c.list, Anchor: c.anchor}}})
+	require.NoError(t, err)
+	rctx, cancel := context.WithCancel(ctx)
+	ended := make(chan error, 1)
+	go func() { ended <- s.Run(rctx) }()
+	t.Cleanup(func() {
+		cancel()
+		require.ErrorIs(t, <-ended, context.Canceled)
+	})
+	return s, registry
+}
+
+func newCell(t *testing.T) *cell {
+	key, _ := audittest.Key(t, "caresphere-audit")
+	c := &cell{database: audittest.Cell(t), key: key}
+	c.anchor = PostgresAnchor{audittest.Pool(t, "provisioner", audittest.Control(t))}
+	c.pool = audittest.Pool(t, "cell_sealer", c.database)
+	return c
+}
+
+// anchored waits until the tenant's log is anchored at the size.
+func (c *cell) anchored(t *testing.T, n *audittest.Tenant, size int64) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		a, err := c.anchor.Last(ctx, n.Log().Origin(1))
+		require.NoError(t, err)
+		return a != nil && a.Size == size
+	}, 20*time.Second, 10*time.Millisecond)
+}
+
+func TestANotificationSealsAndAnchors(t *testing.T) {
+	c := newCell(t)
+	first, second := c.tenant(t), c.tenant(t)
+	c.run(t, time.Hour) // so that only notifications count
+	worker := audittest.Connect(t, "cell_worker", c.database)
+	for i, n := range []*audittest.Tenant{first, second} {
+		conn := n.Connect(t)
+		for range i + 2 {
+			n.Record(t, conn, n.Member(tenants.RoleNurse), audit.Event{Action: "client.read"})
+		}
+		require.NoError(t, audit.Notify(ctx, worker, n.Log()))
+	}
+	c.anchored(t, first, 2)
+	c.anchored(t, second, 3)
+	// A tenant that came after the start is known by its first notification.
+	third := c.tenant(t)
+	third.Record(t, third.Connect(t), third.Member(tenants.RoleNurse), audit.Event{Action: "client.read"})
+	require.NoError(t, audit.Notify(ctx, worker, third.Log()))
+	c.anchored(t, third, 1)
+}
+
+func TestTheSweepSealsWithoutANotification(t *testing.T) {
+	c := newCell(t)
+	n := c.tenant(t)
+	c.run(t, 100*time.Millisecond)
+	conn := n.Connect(t)
+	for i := range 3 {
+		n.Record(t, conn, n.Member(tenants.RoleNurse), audit.Event{Action: "client.read"})
+		c.anchored(t, n, int64(i+1))
+	}
+}
+
+func TestALostConnectionIsOpenedAgain(t *testing.T) {
+	c := newCell(t)
+	n := c.tenant(t)
+	c.run(t, time.Hour)
+	conn := n.Connect(t)
+	n.Record(t, conn, n.Member(tenants.RoleNurse), audit.Event{Action: "client.read"})
+	super := audittest.Connect(t, "super", c.database)
+	audittest.Exec(t, super, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'cell_sealer' AND datname = current_database()")
+	// No notification: the reconnect looks at everything.
+	c.anchored(t, n, 1)
+}
+
+func TestTamperingIsAnAlertAndStopsThatLogOnly(t *testing.T) {
+	c := newCell(t)
+	bad, good := c.tenant(t), c.tenant(t)
+	_, verifier, _, err := tree.ParseSigner(c.key)
+	require.NoError(t, err)
+	signer, _, _, err := tree.ParseSigner(c.key)
+	require.NoError(t, err)
+	f := &fixture{Tenant: bad, super: audittest.Connect(t, "super", c.database),
+		log: Log{Log: bad.Log(), Pool: c.pool, Anchor: c.anchor, Signer: signer, Verifier: verifier}}
+	f.write(t, 3)
+	f.sealTo(t, 3)
+	f.tamper(t, "audit_leaf", "UPDATE ")
+	f.write(t, 1)
+	s, registry := c.run(t, 100*time.Millisecond)
+	good.Record(t, good.Connect(t), good.Member(tenants.RoleNurse), audit.Event{Action: "client.read"})
+	c.anchored(t, good, 1)
+	require.Eventually(t, func() bool { return len(s.Tampered()) == 1 }, 20*time.Second, 10*time.Millisecond)
+	require.Contains(t, s.Tampered(), bad.ID.String())
+	families, err := registry.Gather()
+	require.NoError(t, err)
+	values := map[string]float64{}
+	for _, family := range families {
+		if g := family.GetMetric()[0].GetGauge(); g != nil {
+			values[family.GetName()] = g.GetValue()
+		}
+	}
+	require.EqualValues(t, 1, values["caresphere_audit_tampered_logs"])
+	require.Positive(t, values["caresphere_audit_seal_lag_seconds"])
+	c.anchored(t, bad, 3)
+}
+
+func TestABadKeyIsRefused(t *testing.T) {
+	_, err := New(Config{Key: "PRIVATE+KEY+nonsense"})
+	require.Error(t, err)
+}
+
+// BenchmarkSeal seals a backlog, as the sealer does after a pause.
+func BenchmarkSeal(b *testing.B) {
+	f := setup(b)
+	const n = 50_000
+	var sealed int
+	for b.Loop() {
+		b.StopTimer()
+		audittest.Exec(b, f.super, `INSERT INTO `+f.log.Log.Table("audit_entry")+` (id, actor_kind, actor_id, role, session_id, facility_id, action, record_type, record_id, outcome, ip, device, request_id, detail)
+			SELECT gen_random_uuid(), 'member', gen_random_uuid(), 'nurse', gen_random_uuid(), gen_random_uuid(), 'client.read', 'client', gen_random_uuid()::text, 'ok',
+			'192.0.2.7', 'Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36', gen_random_uuid()::text, '{}' FROM generate_series(1, $1)`, n)
+		b.StartTimer()
+		r, err := f.log.Seal(ctx)
+		if err != nil {
+			b.Fatal(err)
+		}
+		sealed += r.Sealed
+	}
+	b.ReportMetric(float64(sealed)/b.Elapsed().Seconds(), "entries/s")
+}
