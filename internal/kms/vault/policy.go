@@ -30,7 +30,8 @@ func (c paths) policyPath() string        { return "sys/policies/acl/" + c.polic
 
 // The roles, each an AppRole `cell-<cell>-<role>`.
 const (
-	// RoleProvisioner ensures, disables and enables keys; it sees no data key.
+	// RoleProvisioner ensures, disables and enables keys, and makes data keys, to
+	// seal a tenant's credential; it unwraps none.
 	RoleProvisioner = "provisioner"
 	// RoleWorker makes and unwraps data keys of keys that are not closed.
 	RoleWorker = "worker"
@@ -49,6 +50,7 @@ path "cell/CELL/keys/+" {
   capabilities       = ["create", "read", "update"]
   allowed_parameters = { "type" = ["aes256-gcm96"], "derived" = [true] }
 }
+path "cell/CELL/datakey/plaintext/+" { capabilities = ["create", "update"] }
 path "cell-ledger/CELL/closed"     { capabilities = ["list"] }
 path "cell-ledger/CELL/closed/"    { capabilities = ["list"] }
 path "cell-ledger/CELL/closed/+"   { capabilities = ["create", "read", "update", "delete"] }
@@ -128,14 +130,8 @@ func Setup(ctx context.Context, admin *api.Client, cell string) (map[string]Cred
 	if err := mount(ctx, admin, c.ledger(), "kv"); err != nil {
 		return nil, err
 	}
-	auths, err := admin.Sys().ListAuthWithContext(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("vault: listing auth methods: %w", err)
-	}
-	if _, ok := auths["approle/"]; !ok {
-		if err := admin.Sys().EnableAuthWithOptionsWithContext(ctx, "approle", &api.EnableAuthOptions{Type: "approle"}); err != nil {
-			return nil, fmt.Errorf("vault: enabling approle: %w", err)
-		}
+	if err := enableAppRole(ctx, admin); err != nil {
+		return nil, err
 	}
 	// Without this, encrypting with an unknown name makes a key of that name.
 	if _, err := admin.Logical().WriteWithContext(ctx, c.mount()+"/config/keys", map[string]any{"disable_upsert": true}); err != nil {
@@ -160,28 +156,53 @@ func Setup(ctx context.Context, admin *api.Client, cell string) (map[string]Cred
 		if role == RoleWorker {
 			policies = append(policies, c.policy("closed"))
 		}
-		if made[role], err = appRole(ctx, admin, c.policy(role), policies); err != nil {
+		access, err := appRole(ctx, admin, c.policy(role), policies)
+		if err != nil {
 			return nil, err
 		}
+		made[role] = access
 	}
 	return made, nil
 }
 
+// mount mounts an engine that is not there. Of two that do so at once, the one
+// that comes too late finds the other's.
 func mount(ctx context.Context, admin *api.Client, path, kind string) error {
-	mounts, err := admin.Sys().ListMountsWithContext(ctx)
-	if err != nil {
-		return fmt.Errorf("vault: listing mounts: %w", err)
-	}
-	if have, ok := mounts[path+"/"]; ok {
-		if have.Type != kind {
-			return fmt.Errorf("vault: %s is a %s mount and must be %s", path, have.Type, kind)
+	var failed error
+	for range 2 {
+		mounts, err := admin.Sys().ListMountsWithContext(ctx)
+		if err != nil {
+			return fmt.Errorf("vault: listing mounts: %w", err)
 		}
-		return nil
+		if have, ok := mounts[path+"/"]; ok {
+			if have.Type != kind {
+				return fmt.Errorf("vault: %s is a %s mount and must be %s", path, have.Type, kind)
+			}
+			return nil
+		}
+		if failed = admin.Sys().MountWithContext(ctx, path, &api.MountInput{Type: kind}); failed == nil {
+			return nil
+		}
 	}
-	if err := admin.Sys().MountWithContext(ctx, path, &api.MountInput{Type: kind}); err != nil {
-		return fmt.Errorf("vault: mounting %s: %w", path, err)
+	return fmt.Errorf("vault: mounting %s: %w", path, failed)
+}
+
+// enableAppRole is mount for the way of logging in.
+func enableAppRole(ctx context.Context, admin *api.Client) error {
+	var failed error
+	for range 2 {
+		auths, err := admin.Sys().ListAuthWithContext(ctx)
+		if err != nil {
+			return fmt.Errorf("vault: listing auth methods: %w", err)
+		}
+		if _, ok := auths["approle/"]; ok {
+			return nil
+		}
+		if failed = admin.Sys().EnableAuthWithOptionsWithContext(ctx, "approle", &api.EnableAuthOptions{Type: "approle"}); failed == nil {
+			return nil
+		}
 	}
-	return nil
+	return fmt.Errorf("vault: enabling approle: %w", failed)
 }
 
 func appRole(ctx context.Context, admin *api.Client, name string, policies []string) (Credentials, error) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/hashicorp/vault/api"
@@ -98,7 +99,7 @@ func TestRolesMayDoNoMore(t *testing.T) {
 		{"encrypt by hand", all, put(mount+"/encrypt/"+key, map[string]any{"plaintext": "", "context": "AAAA"})},
 		{"make a key", but(vault.RoleProvisioner), put(mount+"/keys/"+fresh(), derived)},
 		{"make an exportable key", all, put(mount+"/keys/"+fresh(), exportable)},
-		{"make a data key", but(vault.RoleWorker), put(mount+"/datakey/plaintext/"+key, map[string]any{"context": "AAAA"})},
+		{"make a data key", but(vault.RoleWorker, vault.RoleProvisioner), put(mount+"/datakey/plaintext/"+key, map[string]any{"context": "AAAA"})},
 		{"decrypt", but(vault.RoleWorker), put(mount+"/decrypt/"+key, decrypt)},
 		{"rewrap", but(vault.RoleRewrapper), put(mount+"/rewrap/"+key, decrypt)},
 		{"rotate", but(vault.RoleRewrapper), put(mount+"/keys/"+key+"/rotate", nil)},
@@ -186,4 +187,18 @@ func TestUnknownKeyIsNeverMadeByUse(t *testing.T) {
 	if err := encrypt(); err != nil {
 		t.Fatalf("without the setting it should: %v", err)
 	}
+}
+
+func TestManySetupsAtOnce(t *testing.T) {
+	t.Parallel()
+	server, _ := testkit.OwnVault(t)
+	var all sync.WaitGroup
+	for range 4 {
+		all.Go(func() {
+			if _, err := vault.Setup(t.Context(), server.Admin(t), "shared"); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
 }
