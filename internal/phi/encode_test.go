@@ -51,7 +51,6 @@ type everything struct {
 	Plain     string
 	Renamed   string `json:"renamed"`
 	Hidden    string `json:"-"`
-	Dash      string `json:"-,"`
 	Empty     string `json:"empty,omitempty"`
 	unexp     string
 	Int       int                `json:"int,string"`
@@ -102,7 +101,7 @@ func TestEncodesAsEncodingJSON(t *testing.T) {
 	n, id := 5, tenants.NewID()
 	at := time.Date(2026, 11, 21, 22, 0, 0, 123456789, time.FixedZone("", 3600))
 	full := everything{
-		Plain: "a<b>&\u2028\u2029\"\\/\t\x01é\U0001F600", Renamed: "r", Hidden: "h", Dash: "d", unexp: "u", Int: -3, Int64: math.MaxInt64,
+		Plain: "a<b>&\u2028\u2029\"\\/\t\x01é\U0001F600", Renamed: "r", Hidden: "h", unexp: "u", Int: -3, Int64: math.MaxInt64,
 		Uint8: 255, Float: 1e21, Small: 1e-7, Float32: 0.1, Bool: true, Time: at, Duration: time.Second, Bytes: []byte{0, 1, 254},
 		Array: [3]byte{1, 2, 3}, Slice: []string{"b", "a"}, EmptyS: []string{}, Map: map[string]int{"z": 1, "a": 2, "M": 3, "<": 4},
 		IDs: map[tenants.ID]int{id: 1}, Ints: map[int]string{10: "x", 9: "y", -1: "z"}, Any: map[string]any{"k": []any{1, nil, "s", 1.5, true}},

@@ -130,7 +130,7 @@ func ways(v any) map[string]func() string {
 // recorder keeps what testify would print.
 type recorder struct{ strings.Builder }
 
-func (r *recorder) Errorf(format string, args ...any) { fmt.Fprintf(r, format, args...) }
+func (r *recorder) Errorf(format string, args ...any) { _, _ = fmt.Fprintf(r, format, args...) }
 
 func recorded(f func(assert.TestingT)) string {
 	r := &recorder{}

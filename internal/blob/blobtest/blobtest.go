@@ -273,7 +273,8 @@ func list(t *testing.T, s blob.Store) {
 	if whole != len(want) {
 		t.Errorf("the whole list has %d of %d", whole, len(want))
 	}
-	for range s.List(within(t), p) {
+	for _, err := range s.List(within(t), p) {
+		must(t, "list", err)
 		break // ending early is allowed
 	}
 	for _, err := range s.List(within(t), "no-slash") {

@@ -111,7 +111,7 @@ func TestNetworkFaults(t *testing.T) {
 		make func()
 	}{
 		{"refused", proxy.Down}, {"hanging", proxy.Hang}, {"reset", proxy.Reset},
-		{"cut", func() { proxy.CutAfter(20) }}, {"slower than the limit", func() { proxy.Delay(5 * time.Second) }},
+		{"cut", func() { proxy.CutAfter(20) }}, {"slower than the limit", func() { proxy.Delay(2500 * time.Millisecond) }},
 	} {
 		fault.make()
 		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
