@@ -16,14 +16,14 @@ type migrateSettings struct {
 }
 
 func migrateCmd() *cobra.Command {
-	return &cobra.Command{
+	cmd := &cobra.Command{
 		Use:   "migrate",
 		Short: "Bring the control database and a cell's database to the current schema",
 		Long: `Bring the control database and a cell's database to the current schema.
 
 CARESPHERE_CONTROL_OWNER_DSN connects as platform_owner to the control database,
 CARESPHERE_CELL_OWNER_DSN as cell_owner to a cell's. Set one or both. It may be
-repeated: what is current stays as it is. Tenants' schemas are the provisioner's.`,
+repeated: what is current stays as it is. For tenants' schemas see migrate tenants.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			settings, err := config.Load[migrateSettings]()
@@ -50,4 +50,6 @@ repeated: what is current stays as it is. Tenants' schemas are the provisioner's
 			return nil
 		},
 	}
+	cmd.AddCommand(migrateTenantsCmd())
+	return cmd
 }
