@@ -13,7 +13,7 @@ var journey = []struct {
 	label string
 	steps []session.Step
 }{
-	{"Confirm e-mail", []session.Step{session.VerifyEmail}},
+	{"E-mail", []session.Step{session.VerifyEmail}},
 	{"Password", []session.Step{session.SetPassword}},
 	{"Authenticator", []session.Step{session.EnrollTOTP}},
 	{"Agreement", []session.Step{session.SignBAA, session.AwaitCountersignature}},
