@@ -88,7 +88,9 @@ type baasOutput struct {
 	}
 }
 
-type baaPath struct {
+// BAAPath names an agreement. It is exported because huma fills no embedded
+// struct that is not.
+type BAAPath struct {
 	ID tenants.ID `path:"id" doc:"The agreement's id."`
 }
 
@@ -100,7 +102,7 @@ type newBAAInput struct {
 }
 
 type signInput struct {
-	baaPath
+	BAAPath
 	Body struct {
 		Name           string `json:"name" maxLength:"200" doc:"The signer's name, as typed." example:"Dana Okafor"`
 		Title          string `json:"title" maxLength:"200" example:"Executive Director"`
@@ -112,7 +114,7 @@ type signInput struct {
 }
 
 type countersignInput struct {
-	baaPath
+	BAAPath
 	Body struct {
 		Name           string `json:"name" maxLength:"200" example:"Riley Stone"`
 		Title          string `json:"title" maxLength:"200" example:"Compliance Officer"`
@@ -122,15 +124,16 @@ type countersignInput struct {
 	}
 }
 
-type reasonInput struct {
+// ReasonBody is why something is done.
+type ReasonBody struct {
 	Body struct {
 		Reason string `json:"reason" maxLength:"500" doc:"Kept with the record and shown to both sides." example:"The organization moves to another service."`
 	}
 }
 
 type terminateInput struct {
-	baaPath
-	reasonInput
+	BAAPath
+	ReasonBody
 }
 
 type fileOutput struct {
@@ -237,13 +240,13 @@ func registerBAAReading(r Realm, s Agreements) {
 	full := r.Full()
 	huma.Register(r.API, huma.Operation{OperationID: "get-baa", Method: http.MethodGet, Path: "/api/v1/baas/{id}", Tags: []string{tagAgreements},
 		Summary: "One agreement", Middlewares: full,
-	}, func(ctx context.Context, in *baaPath) (*baaOutput, error) {
+	}, func(ctx context.Context, in *BAAPath) (*baaOutput, error) {
 		a, err := s.Get(ctx, Person(Caller(ctx)), in.ID)
 		return shown(a, err)
 	})
 	huma.Register(r.API, huma.Operation{OperationID: "get-baa-document", Method: http.MethodGet, Path: "/api/v1/baas/{id}/document",
 		Tags: []string{tagAgreements}, Summary: "The agreement's text as a page", Middlewares: full, Responses: answer("text/html", "The text as HTML."),
-	}, func(ctx context.Context, in *baaPath) (*fileOutput, error) {
+	}, func(ctx context.Context, in *BAAPath) (*fileOutput, error) {
 		a, err := s.Get(ctx, Person(Caller(ctx)), in.ID)
 		if err != nil {
 			return nil, err
@@ -252,7 +255,7 @@ func registerBAAReading(r Realm, s Agreements) {
 	})
 	huma.Register(r.API, huma.Operation{OperationID: "get-baa-pdf", Method: http.MethodGet, Path: "/api/v1/baas/{id}/pdf",
 		Tags: []string{tagAgreements}, Summary: "The executed agreement as PDF", Middlewares: full, Responses: answer(mimePDF, "The PDF."),
-	}, func(ctx context.Context, in *baaPath) (*fileOutput, error) {
+	}, func(ctx context.Context, in *BAAPath) (*fileOutput, error) {
 		b, err := s.PDF(ctx, Person(Caller(ctx)), in.ID)
 		if err != nil {
 			return nil, err
@@ -262,7 +265,7 @@ func registerBAAReading(r Realm, s Agreements) {
 	huma.Register(r.API, huma.Operation{OperationID: "get-baa-bundle", Method: http.MethodGet, Path: "/api/v1/baas/{id}/bundle",
 		Tags: []string{tagAgreements}, Summary: "The evidence bundle", Middlewares: full, Responses: answer(MIMEBundle, "The bundle."),
 		Description: "Text, both sealed signatures and PDF in one file. Check it offline with: caresphere baa verify FILE --key PUB",
-	}, func(ctx context.Context, in *baaPath) (*fileOutput, error) {
+	}, func(ctx context.Context, in *BAAPath) (*fileOutput, error) {
 		b, err := s.Bundle(ctx, Person(Caller(ctx)), in.ID)
 		if err != nil {
 			return nil, err

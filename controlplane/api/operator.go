@@ -52,13 +52,14 @@ type fleetOutput struct {
 
 type fleetDetailOutput struct{ Body FleetDetail }
 
-type organizationPath struct {
+// OrganizationPath names an organization.
+type OrganizationPath struct {
 	ID tenants.ID `path:"id" doc:"The organization's id."`
 }
 
 type moveInput struct {
-	organizationPath
-	reasonInput
+	OrganizationPath
+	ReasonBody
 }
 
 // OperatorDeps is what the operators' operations need.
@@ -99,7 +100,7 @@ func RegisterOperator(r Realm, d OperatorDeps) {
 	detail := func(ctx context.Context, id tenants.ID) (*fleetDetailOutput, error) { return fleetDetail(ctx, d, id) }
 	huma.Register(r.API, huma.Operation{OperationID: "get-organization", Method: http.MethodGet, Path: "/api/v1/organizations/{id}",
 		Tags: tags, Summary: "One organization with its steps and agreements", Middlewares: full,
-	}, func(ctx context.Context, in *organizationPath) (*fleetDetailOutput, error) { return detail(ctx, in.ID) })
+	}, func(ctx context.Context, in *OrganizationPath) (*fleetDetailOutput, error) { return detail(ctx, in.ID) })
 	for _, m := range []struct {
 		id, path, summary string
 		do                func(context.Context, tenants.Actor, tenants.ID, string) error
@@ -120,7 +121,7 @@ func RegisterOperator(r Realm, d OperatorDeps) {
 	huma.Register(r.API, huma.Operation{OperationID: "retry-organization-provisioning", Method: http.MethodPost,
 		Path: "/api/v1/organizations/{id}/provisioning/retry", Tags: tags, Summary: "Try a failed provisioning again",
 		Middlewares: full, DefaultStatus: http.StatusAccepted,
-	}, func(ctx context.Context, in *organizationPath) (*fleetDetailOutput, error) {
+	}, func(ctx context.Context, in *OrganizationPath) (*fleetDetailOutput, error) {
 		if err := d.Fleet.Retry(ctx, Caller(ctx).Actor(), in.ID); err != nil {
 			return nil, err
 		}
