@@ -1,6 +1,7 @@
 package devstack
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -38,9 +39,9 @@ func getOK(ctx context.Context, client *http.Client, url string) error {
 		return err
 	}
 	defer func() { _ = res.Body.Close() }()
-	_, _ = io.Copy(io.Discard, io.LimitReader(res.Body, 1<<16))
+	body, _ := io.ReadAll(io.LimitReader(res.Body, 2<<10)) // what there is of it explains
 	if res.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s answers %s", url, res.Status)
+		return fmt.Errorf("%s answers %s: %s", url, res.Status, bytes.TrimSpace(body))
 	}
 	return nil
 }
