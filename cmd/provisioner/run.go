@@ -52,7 +52,7 @@ func run(ctx context.Context, s settings) error {
 	if err != nil {
 		return err
 	}
-	defer keys.Close()
+	defer func() { _ = keys.Close() }()
 	objects, err := blob.Open(s.Blob)
 	if err != nil {
 		return err
@@ -229,7 +229,7 @@ func serveHealth(ctx context.Context, s settings, o *obs.Obs, p *provisioning.Pr
 	if err != nil {
 		return fmt.Errorf("listening for health checks: %w", err)
 	}
-	return httpx.Serve(ctx, httpx.Health(httpx.HealthConfig{
+	return httpx.Serve(ctx, httpx.Health(httpx.HealthConfig{ //nolint:contextcheck // each request has its own
 		Metrics: o.Metrics,
 		Checks: []httpx.Check{
 			{Name: "databases", Run: p.Ready},

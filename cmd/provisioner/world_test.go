@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -165,7 +166,7 @@ func (w *world) start() *process {
 	log, err := os.Create(p.log)
 	require.NoError(w.t, err)
 	p.cmd.Stderr, p.cmd.Stdout = log, log
-	p.cmd.Env = append(w.env, asProcess+"=1", "PATH="+os.Getenv("PATH"), "HOME="+os.Getenv("HOME"))
+	p.cmd.Env = append(slices.Clone(w.env), asProcess+"=1", "PATH="+os.Getenv("PATH"), "HOME="+os.Getenv("HOME"))
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	require.NoError(w.t, p.cmd.Start())
 	go func() {

@@ -102,7 +102,7 @@ func (f Fanout) migratePatiently(ctx context.Context, id tenants.ID) error {
 		if err == nil || !pg.IsCode(err, "55P03") || try == migrationTries {
 			return err
 		}
-		wait := time.NewTimer(pause/2 + rand.N(pause))
+		wait := time.NewTimer(pause/2 + rand.N(pause)) //nolint:gosec // scattering, no secret
 		select {
 		case <-wait.C:
 		case <-ctx.Done():

@@ -51,7 +51,7 @@ WHERE relkind IN ('r', 'p') AND NOT ledger AND NOT (relrowsecurity AND relforcer
 UNION ALL
 SELECT relname::text, 'a view passes row-level security by' FROM relation WHERE relkind IN ('v', 'm', 'f')
 UNION ALL
-SELECT r.relname::text, 'the table has no policy and a grant' FROM relation r
+SELECT r.relname::text, 'the table has no policy' FROM relation r
 WHERE r.relkind IN ('r', 'p') AND NOT r.ledger AND NOT EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = r.oid)
 UNION ALL
 SELECT r.relname::text, 'the policy ' || p.polname || ' is for all commands at once' FROM relation r JOIN pg_policy p ON p.polrelid = r.oid

@@ -36,10 +36,10 @@ func because(reason string, cause error) error { return &Failure{Reason: reason,
 func final(reason string) error { return &Failure{Reason: reason, Final: true} }
 
 var (
-	// ErrFenced: another process took the lease; whatever this one was about to
+	// ErrFenced means that another process took the lease; whatever this one was about to
 	// write was not written.
 	ErrFenced = errors.New("provisioning: another process has taken over")
-	// ErrBusy: another process holds the lease.
+	// ErrBusy means that another process holds the lease.
 	ErrBusy = errors.New("provisioning: another process is at it")
 )
 

@@ -91,7 +91,7 @@ func (w *provisionWorker) Work(ctx context.Context, job *river.Job[jobs.Provisio
 // NextRetry implements river.Worker: 1 s, 2 s, 4 s... up to 30 s, a little scattered.
 func (*provisionWorker) NextRetry(job *river.Job[jobs.Provision]) time.Time {
 	pause := min(time.Second<<min(job.Attempt-1, 10), 30*time.Second)
-	return time.Now().Add(pause*3/4 + rand.N(pause/2))
+	return time.Now().Add(pause*3/4 + rand.N(pause/2)) //nolint:gosec // scattering, no secret
 }
 
 type gateWorker struct {
@@ -119,7 +119,7 @@ func (*gateWorker) Timeout(*river.Job[jobs.ApplyGate]) time.Duration { return 30
 // NextRetry implements river.Worker: soon, and for as long as River lets it; the
 // watch goes on after that.
 func (*gateWorker) NextRetry(*river.Job[jobs.ApplyGate]) time.Time {
-	return time.Now().Add(500*time.Millisecond + rand.N(500*time.Millisecond))
+	return time.Now().Add(500*time.Millisecond + rand.N(500*time.Millisecond)) //nolint:gosec // scattering, no secret
 }
 
 type renewWorker struct {

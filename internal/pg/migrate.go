@@ -42,7 +42,7 @@ func Migrate(ctx context.Context, dsn string, fsys fs.FS, dir string, o MigrateO
 		return 0, err
 	}
 	db := stdlib.OpenDB(*cfg)
-	defer db.Close()
+	defer func() { _ = db.Close() }()
 	db.SetMaxOpenConns(1)
 	return migrate(ctx, db, fsys, dir, o)
 }

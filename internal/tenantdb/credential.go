@@ -43,10 +43,10 @@ type Row struct {
 	NotAfter    time.Time
 }
 
-// ErrNoCredential: the tenant has no credential in this cell.
+// ErrNoCredential means that the tenant has no credential in this cell.
 var ErrNoCredential = errors.New("tenantdb: the tenant has no credential in this cell")
 
-// ErrIntegrity: the stored credential is not what was sealed.
+// ErrIntegrity means that the stored credential is not what was sealed.
 var ErrIntegrity = errors.New("tenantdb: the credential failed its check")
 
 const sealedVersion = 1
@@ -80,7 +80,7 @@ func SealCredential(ctx context.Context, keys DataKeys, tenant tenants.ID, cert 
 	defer clear(plain)
 	defer clear(private)
 	row.WrappedKey = key.Wrapped
-	row.Sealed = aead.Seal(nil, nil, plain, row.binding())
+	row.Sealed = aead.Seal(nil, nil, plain, row.binding()) //nolint:gosec // the AEAD makes the nonce itself
 	return row, nil
 }
 
