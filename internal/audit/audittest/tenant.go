@@ -2,30 +2,22 @@ package audittest
 
 import (
 	"context"
-	"crypto/hmac"
-	"crypto/sha256"
+	"crypto/tls"
 	"encoding/hex"
-	"fmt"
+	"os"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/caresphere/caresphere/internal/audit"
 	"github.com/caresphere/caresphere/internal/pg"
+	"github.com/caresphere/caresphere/internal/tenantdb"
+	"github.com/caresphere/caresphere/internal/testkit"
 	"github.com/caresphere/caresphere/migrations"
 	"github.com/caresphere/caresphere/tenants"
 )
-
-type tag = pgconn.CommandTag
-
-// Control makes a fresh control database and returns its name.
-func Control(t testing.TB) string { return database(t, "control_template") }
-
-// Cell makes a fresh cell database without tenants and returns its name.
-func Cell(t testing.TB) string { return database(t, "cell_template") }
 
 // Tenant is one provisioned schema with its login role.
 type Tenant struct {
@@ -33,7 +25,7 @@ type Tenant struct {
 	Database string
 	// Role is also the schema's name.
 	Role string
-	key  []byte
+	key  tenantdb.ContextKey
 }
 
 // NewTenant provisions a tenant in the cell database: role, schema, migrations
@@ -41,31 +33,58 @@ type Tenant struct {
 func NewTenant(t testing.TB, cell string) *Tenant {
 	t.Helper()
 	id := tenants.NewID()
-	ten := &Tenant{ID: id, Database: cell, Role: "t_" + id.Hex(), key: []byte("context key of " + id.String())}
+	n := &Tenant{ID: id, Database: cell, Role: tenants.RoleName(id), key: tenantdb.NewContextKey()}
 	owner := Connect(t, "cell_owner", cell)
-	Exec(t, owner, "CREATE ROLE "+ten.Role+" LOGIN NOINHERIT")
-	Exec(t, owner, "CREATE SCHEMA "+ten.Role)
-	Exec(t, owner, "GRANT USAGE ON SCHEMA "+ten.Role+" TO "+ten.Role)
+	Exec(t, owner, "CREATE ROLE "+n.Role+" LOGIN NOINHERIT")
+	Exec(t, owner, "GRANT CONNECT ON DATABASE "+cell+" TO "+n.Role)
+	Exec(t, owner, "CREATE SCHEMA "+n.Role)
+	super := Connect(t, Super, cell)
 	t.Cleanup(func() {
-		c, err := pgx.Connect(context.Background(), DSN("super", cell))
-		if err == nil {
-			_, _ = c.Exec(context.Background(), "DROP OWNED BY "+ten.Role+"; DROP ROLE "+ten.Role)
-			_ = c.Close(context.Background())
+		// Roles are the cluster's: they outlive the database unless taken out first.
+		// A grant on the database is taken back by whoever gave it.
+		if _, err := owner.Exec(context.Background(), "REVOKE CONNECT ON DATABASE "+cell+" FROM "+n.Role); err != nil {
+			t.Logf("taking back a grant: %v", err)
+		}
+		for _, sql := range []string{"DROP SCHEMA " + n.Role + " CASCADE", "DROP OWNED BY " + n.Role, "DROP ROLE " + n.Role} {
+			if _, err := super.Exec(context.Background(), sql); err != nil {
+				t.Logf("%s: %v", sql, err)
+			}
 		}
 	})
-	if _, err := pg.Migrate(context.Background(), DSN("cell_owner", cell), migrations.Tenant, "tenant", pg.MigrateOptions{
-		Schema: ten.Role, Settings: map[string]string{"caresphere.tenant_role": ten.Role}}); err != nil {
+	if _, err := pg.Migrate(context.Background(), testkit.Postgres(t).DSN(cell, "cell_owner"), migrations.Tenant, "tenant", pg.MigrateOptions{
+		Schema: n.Role, Settings: map[string]string{"caresphere.tenant_role": n.Role}}); err != nil {
 		t.Fatal(err)
 	}
-	inner, outer := make([]byte, 64), make([]byte, 64)
-	copy(inner, ten.key)
-	copy(outer, ten.key)
-	for i := range inner {
-		inner[i] ^= 0x36
-		outer[i] ^= 0x5c
+	inner, outer := n.key.Blocks()
+	Exec(t, owner, "INSERT INTO cell.context_key (role_name, inner_block, outer_block) VALUES ($1, $2, $3)", n.Role, inner, outer)
+	return n
+}
+
+// certificate issues the client certificate of a tenant's role.
+func certificate(t testing.TB, role string) tls.Certificate {
+	t.Helper()
+	var id tenants.ID
+	if _, err := hex.Decode(id[:], []byte(strings.TrimPrefix(role, "t_"))); err != nil {
+		t.Fatal(err)
 	}
-	Exec(t, owner, "INSERT INTO cell.context_key (role_name, inner_block, outer_block) VALUES ($1, $2, $3)", ten.Role, inner, outer)
-	return ten
+	certFile, keyFile := testkit.Postgres(t).TenantCA()
+	certPEM, err := os.ReadFile(certFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keyPEM, err := os.ReadFile(keyFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ca, err := tenantdb.LoadCA(certPEM, keyPEM)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := ca.Issue(id, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cert
 }
 
 // Log is the tenant's log.
@@ -87,21 +106,7 @@ func (n *Tenant) Member(role tenants.Role) tenants.Actor {
 
 // Context signs a request context for the connection, as a worker does.
 func (n *Tenant) Context(c *pgx.Conn, a tenants.Actor) string {
-	facilities := make([]string, len(a.Facilities))
-	for i, f := range a.Facilities {
-		facilities[i] = f.String()
-	}
-	text := func(id tenants.ID) string {
-		if id.IsZero() {
-			return ""
-		}
-		return id.String()
-	}
-	body := fmt.Sprintf("v1|%s|%d|%d|%s|%s|%s|%s|%s", n.Role, c.PgConn().PID(), time.Now().Add(time.Minute).UnixMilli(),
-		a.Kind, text(a.ID), a.Role, text(a.SessionID), strings.Join(facilities, ","))
-	mac := hmac.New(sha256.New, n.key)
-	mac.Write([]byte(body))
-	return body + "|" + hex.EncodeToString(mac.Sum(nil))
+	return tenantdb.Mint(n.key, c.PgConn().PID(), tenantdb.Kind(a.Kind), a, time.Now().Add(time.Minute))
 }
 
 // InTx runs fn in a transaction with the actor's context and commits it.

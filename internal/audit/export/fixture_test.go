@@ -20,8 +20,6 @@ import (
 	"github.com/caresphere/caresphere/tenants"
 )
 
-func TestMain(m *testing.M) { audittest.Run(m) }
-
 var ctx = context.Background()
 
 // fixture is a tenant whose trail is sealed whenever an export asks for it.

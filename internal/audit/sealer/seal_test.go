@@ -19,8 +19,6 @@ import (
 	"github.com/caresphere/caresphere/tenants"
 )
 
-func TestMain(m *testing.M) { audittest.Run(m) }
-
 var ctx = context.Background()
 
 // bench is a tenant with its sealer, as the provisioner holds them.

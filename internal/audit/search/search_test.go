@@ -16,8 +16,6 @@ import (
 	"github.com/caresphere/caresphere/tenants"
 )
 
-func TestMain(m *testing.M) { audittest.Run(m) }
-
 var ctx = context.Background()
 
 func find(t *testing.T, r audittest.Reader, f audit.Filter, p search.Page) (result search.Result, err error) {
