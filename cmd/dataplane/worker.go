@@ -122,7 +122,7 @@ func (w *worker) makeAPI() error {
 	if err != nil {
 		return err
 	}
-	gate := session.NewGate(ids, w.routes, w.door)
+	gate := session.NewGate(w.cfg.CellID, ids, w.routes, w.door)
 	gate.Prolong(w.platform)
 	w.api = api.New(api.Config{
 		Obs: w.obs, PublicOrigin: w.cfg.PublicOrigin, Version: version(),

@@ -138,7 +138,7 @@ func (d *Door) attempt(ctx context.Context, actor tenants.Actor, perm tenants.Pe
 	}
 	g := &guard{conn: conn.Conn()}
 	defer g.close()
-	tx := &Tx{Queries: store.New(g), guard: g, Actor: actor, target: target, cipher: d.cipher}
+	tx := &Tx{Queries: store.New(g), Actor: actor, target: target, cipher: d.cipher}
 	if err := fn(ctx, tx); err != nil {
 		return err
 	}

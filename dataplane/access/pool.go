@@ -90,7 +90,6 @@ func (p *Pools) Drop(tenant tenants.ID) { p.cache.Invalidate(tenant) }
 // Close closes every pool.
 func (p *Pools) Close() { p.cache.InvalidateAll() }
 
-
 func (p *Pools) get(ctx context.Context, tenant tenants.ID) (*tenantPool, error) {
 	if tenant.IsZero() {
 		return nil, tenants.NewError(tenants.KindInternal, "no tenant")

@@ -9,16 +9,6 @@ import (
 	"github.com/caresphere/caresphere/tenants"
 )
 
-// Querier reads inside the door's function, for readers of the trail that bring
-// their own statements.
-type Querier interface {
-	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
-	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
-}
-
-// Querier returns the transaction for reading; it is dead once the function returned.
-func (tx *Tx) Querier() Querier { return tx.guard }
-
 // TrailReader reads an actor's trail in short transactions, after the entry that
 // says so was committed.
 type TrailReader struct {
@@ -26,10 +16,10 @@ type TrailReader struct {
 	actor tenants.Actor
 }
 
-// ReadTrail decides whether the actor may take the trail away, commits the entry
-// that they did, and returns the reader. Errors are Do's.
-func (d *Door) ReadTrail(ctx context.Context, actor tenants.Actor, target Target) (*TrailReader, error) {
-	err := d.Do(ctx, actor, tenants.PermAuditExport, target, func(_ context.Context, tx *Tx) error {
+// ReadTrail decides whether the actor may read the trail or take it away, commits
+// the entry that they did, and returns the reader. Errors are Do's.
+func (d *Door) ReadTrail(ctx context.Context, actor tenants.Actor, perm tenants.Permission, target Target) (*TrailReader, error) {
+	err := d.Do(ctx, actor, perm, target, func(_ context.Context, tx *Tx) error {
 		actor = tx.Actor
 		return nil
 	})

@@ -28,7 +28,6 @@ type Tx struct {
 	// Actor is who acts, with the authorization that the database confirmed.
 	Actor tenants.Actor
 
-	guard        *guard
 	target       *Target
 	cipher       Cipher
 	authzChanged bool

@@ -8,14 +8,17 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"github.com/caresphere/caresphere/dataplane/session"
+	"github.com/caresphere/caresphere/dataplane/trail"
 	"github.com/caresphere/caresphere/internal/audit"
 	"github.com/caresphere/caresphere/internal/audit/export"
+	"github.com/caresphere/caresphere/internal/audit/search"
 	"github.com/caresphere/caresphere/internal/httpx"
 	"github.com/caresphere/caresphere/tenants"
 )
 
-// trailFilter chooses entries; all that is given must match.
-type trailFilter struct {
+// TrailFilter chooses entries; all that is given must match.
+type TrailFilter struct {
 	Actor      string    `query:"actor" maxLength:"36" pattern:"^([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})?$" patternDescription:"a UUID in lower case" doc:"Who acted"`
 	Facility   string    `query:"facility" maxLength:"36" pattern:"^([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})?$" patternDescription:"a UUID in lower case" doc:"At which facility"`
 	From       time.Time `query:"from" doc:"From this moment on" example:"2026-01-01T00:00:00Z"`
@@ -26,7 +29,7 @@ type trailFilter struct {
 	Outcome    string    `query:"outcome" maxLength:"8" pattern:"^(ok|denied|failed)?$" patternDescription:"ok, denied or failed" doc:"How it ended" example:"denied"`
 }
 
-func (q trailFilter) filter() (audit.Filter, error) {
+func (q TrailFilter) filter() (audit.Filter, error) {
 	f := audit.Filter{From: q.From, To: q.To, RecordType: q.RecordType, RecordID: q.RecordID, Action: q.Action, Outcome: audit.Outcome(q.Outcome)}
 	for _, id := range []struct {
 		name, value string
@@ -48,14 +51,29 @@ func (q trailFilter) filter() (audit.Filter, error) {
 }
 
 func (a *API) auditRoutes() {
+	type find struct {
+		TenantPath
+		TrailFilter
+		Cursor string `query:"cursor" maxLength:"128" pattern:"^[A-Za-z0-9_-]*$" patternDescription:"a cursor from a page" doc:"next_cursor of the page before"`
+		Limit  int    `query:"limit" minimum:"1" maximum:"500" default:"50" doc:"Entries a page"`
+	}
+	add(a, operation{method: http.MethodGet, path: "/audit/entries", id: "searchAudit", tag: "Audit",
+		summary: "Search the audit trail", about: "Newest first. All that is given must match. The search is itself in the trail."},
+		func(ctx context.Context, v session.Visit, in *find) (trail.Page, error) {
+			f, err := in.filter()
+			if err != nil {
+				return trail.Page{}, err
+			}
+			return a.cfg.Trail.Search(ctx, v.Actor, f, search.Page{Cursor: in.Cursor, Limit: in.Limit})
+		})
 	a.exportRoute()
 	a.keysRoute()
 }
 
 func (a *API) exportRoute() {
 	type download struct {
-		tenantPath
-		trailFilter
+		TenantPath
+		TrailFilter
 		Format string `query:"format" enum:"jsonl,csv" default:"jsonl" doc:"Form of the file"`
 	}
 	o := operation{method: http.MethodGet, path: "/audit/export", id: "exportAudit", tag: "Audit", sensitive: true, status: http.StatusOK,
@@ -101,7 +119,7 @@ func (a *API) keysRoute() {
 	op := o.huma()
 	op.Responses = map[string]*huma.Response{"200": {Description: "Verifier keys, one a line", Content: map[string]*huma.MediaType{
 		"text/plain": {Schema: &huma.Schema{Type: huma.TypeString}}}}}
-	huma.Register(a.Huma, op, func(ctx context.Context, _ *tenantPath) (*text, error) {
+	huma.Register(a.Huma, op, func(ctx context.Context, _ *TenantPath) (*text, error) {
 		v, err := a.admit(ctx, o)
 		if err != nil {
 			return nil, err

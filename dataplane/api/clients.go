@@ -12,8 +12,8 @@ import (
 
 func (a *API) clientRoutes(s clients.Service) {
 	type list struct {
-		tenantPath
-		pageQuery
+		TenantPath
+		PageQuery
 	}
 	add(a, operation{method: http.MethodGet, path: "/clients", id: "listClients", tag: "Clients",
 		summary: "List clients", about: "The clients of the facilities that the member reaches, oldest record first."},
@@ -25,9 +25,9 @@ func (a *API) clientRoutes(s clients.Service) {
 			return s.List(ctx, v.Actor, c)
 		})
 	type create struct {
-		tenantPath
-		onceHeader
-		Body clients.New
+		TenantPath
+		OnceHeader
+		Body clients.NewClient
 	}
 	add(a, operation{method: http.MethodPost, path: "/clients", id: "createClient", tag: "Clients", status: http.StatusCreated, write: true,
 		summary: "Admit a client", about: "Places the client at a facility that the member reaches."},
@@ -39,8 +39,8 @@ func (a *API) clientRoutes(s clients.Service) {
 			return s.Create(ctx, v.Actor, once, in.Body)
 		})
 	type search struct {
-		tenantPath
-		Body clients.Query
+		TenantPath
+		Body clients.ClientQuery
 	}
 	add(a, operation{method: http.MethodPost, path: "/clients/search", id: "searchClients", tag: "Clients", status: http.StatusOK,
 		summary: "Find clients", about: "By exact family name, record number or date of birth, or several of them together. In the body, for a URL is no place for them."},
@@ -49,12 +49,12 @@ func (a *API) clientRoutes(s clients.Service) {
 		})
 	add(a, operation{method: http.MethodGet, path: "/clients/{id}", id: "getClient", tag: "Clients",
 		summary: "Show a client", about: "One client of a facility that the member reaches."},
-		func(ctx context.Context, v session.Visit, in *recordPath) (clients.Client, error) {
+		func(ctx context.Context, v session.Visit, in *RecordPath) (clients.Client, error) {
 			return s.Get(ctx, v.Actor, in.ID)
 		})
 	type update struct {
-		recordPath
-		Body clients.Change
+		RecordPath
+		Body clients.ClientChange
 	}
 	add(a, operation{method: http.MethodPatch, path: "/clients/{id}", id: "updateClient", tag: "Clients", write: true,
 		summary: "Change a client", about: "An absent field stays, an empty optional one is cleared. Conflicts when the version is not the current one."},
@@ -62,8 +62,8 @@ func (a *API) clientRoutes(s clients.Service) {
 			return s.Update(ctx, v.Actor, in.ID, in.Body)
 		})
 	type transfer struct {
-		recordPath
-		onceHeader
+		RecordPath
+		OnceHeader
 		Body clients.Transfer
 	}
 	add(a, operation{method: http.MethodPost, path: "/clients/{id}/transfer", id: "transferClient", tag: "Clients", status: http.StatusOK, write: true,
@@ -77,7 +77,7 @@ func (a *API) clientRoutes(s clients.Service) {
 		})
 	add(a, operation{method: http.MethodGet, path: "/clients/{id}/placements", id: "listPlacements", tag: "Clients",
 		summary: "List a client's placements", about: "Where the client was placed, oldest first, as far as the member reaches it."},
-		func(ctx context.Context, v session.Visit, in *recordPath) (records.Page[clients.Placement], error) {
+		func(ctx context.Context, v session.Visit, in *RecordPath) (records.Page[clients.Placement], error) {
 			return s.Placements(ctx, v.Actor, in.ID)
 		})
 	a.clientPartRoutes(s)
@@ -86,8 +86,8 @@ func (a *API) clientRoutes(s clients.Service) {
 // clientPartRoutes are for what hangs on a client.
 func (a *API) clientPartRoutes(s clients.Service) {
 	type list struct {
-		recordPath
-		pageQuery
+		RecordPath
+		PageQuery
 	}
 	add(a, operation{method: http.MethodGet, path: "/clients/{id}/contacts", id: "listContacts", tag: "Clients",
 		summary: "List a client's contacts", about: "Whom to reach about the client, oldest first."},
@@ -99,8 +99,8 @@ func (a *API) clientPartRoutes(s clients.Service) {
 			return s.Contacts(ctx, v.Actor, in.ID, c)
 		})
 	type contact struct {
-		recordPath
-		onceHeader
+		RecordPath
+		OnceHeader
 		Body clients.NewContact
 	}
 	add(a, operation{method: http.MethodPost, path: "/clients/{id}/contacts", id: "createContact", tag: "Clients", status: http.StatusCreated, write: true,
@@ -122,8 +122,8 @@ func (a *API) clientPartRoutes(s clients.Service) {
 			return s.Allergies(ctx, v.Actor, in.ID, c)
 		})
 	type allergy struct {
-		recordPath
-		onceHeader
+		RecordPath
+		OnceHeader
 		Body clients.NewAllergy
 	}
 	add(a, operation{method: http.MethodPost, path: "/clients/{id}/allergies", id: "createAllergy", tag: "Clients", status: http.StatusCreated, write: true,
@@ -137,11 +137,11 @@ func (a *API) clientPartRoutes(s clients.Service) {
 		})
 	add(a, operation{method: http.MethodGet, path: "/clients/{id}/care-team", id: "getCareTeam", tag: "Clients",
 		summary: "Show a client's care team", about: "Who looks after the client now."},
-		func(ctx context.Context, v session.Visit, in *recordPath) (clients.CareTeam, error) {
+		func(ctx context.Context, v session.Visit, in *RecordPath) (clients.CareTeam, error) {
 			return s.CareTeam(ctx, v.Actor, in.ID)
 		})
 	type team struct {
-		recordPath
+		RecordPath
 		Body clients.NewCareTeam
 	}
 	add(a, operation{method: http.MethodPut, path: "/clients/{id}/care-team", id: "setCareTeam", tag: "Clients", write: true,

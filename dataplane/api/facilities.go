@@ -12,8 +12,8 @@ import (
 
 func (a *API) facilityRoutes(s facilities.Service) {
 	type list struct {
-		tenantPath
-		pageQuery
+		TenantPath
+		PageQuery
 	}
 	add(a, operation{method: http.MethodGet, path: "/facilities", id: "listFacilities", tag: "Facilities",
 		summary: "List facilities", about: "The facilities that the member reaches, oldest first."},
@@ -25,9 +25,9 @@ func (a *API) facilityRoutes(s facilities.Service) {
 			return s.List(ctx, v.Actor, c)
 		})
 	type create struct {
-		tenantPath
-		onceHeader
-		Body facilities.New
+		TenantPath
+		OnceHeader
+		Body facilities.NewFacility
 	}
 	add(a, operation{method: http.MethodPost, path: "/facilities", id: "createFacility", tag: "Facilities", status: http.StatusCreated, write: true,
 		summary: "Make a facility", about: "Names are unique in the organization."},
@@ -40,12 +40,12 @@ func (a *API) facilityRoutes(s facilities.Service) {
 		})
 	add(a, operation{method: http.MethodGet, path: "/facilities/{id}", id: "getFacility", tag: "Facilities",
 		summary: "Show a facility", about: "One facility that the member reaches."},
-		func(ctx context.Context, v session.Visit, in *recordPath) (facilities.Facility, error) {
+		func(ctx context.Context, v session.Visit, in *RecordPath) (facilities.Facility, error) {
 			return s.Get(ctx, v.Actor, in.ID)
 		})
 	type update struct {
-		recordPath
-		Body facilities.Change
+		RecordPath
+		Body facilities.FacilityChange
 	}
 	add(a, operation{method: http.MethodPatch, path: "/facilities/{id}", id: "updateFacility", tag: "Facilities", write: true,
 		summary: "Change a facility", about: "Conflicts when the version is not the current one."},

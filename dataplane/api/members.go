@@ -12,8 +12,8 @@ import (
 
 func (a *API) memberRoutes(s members.Service) {
 	type list struct {
-		tenantPath
-		pageQuery
+		TenantPath
+		PageQuery
 	}
 	add(a, operation{method: http.MethodGet, path: "/members", id: "listMembers", tag: "Members",
 		summary: "List members", about: "Everybody of the organization, disabled members too."},
@@ -25,9 +25,9 @@ func (a *API) memberRoutes(s members.Service) {
 			return s.List(ctx, v.Actor, c)
 		})
 	type create struct {
-		tenantPath
-		onceHeader
-		Body members.New
+		TenantPath
+		OnceHeader
+		Body members.NewMember
 	}
 	add(a, operation{method: http.MethodPost, path: "/members", id: "createMember", tag: "Members", status: http.StatusCreated, write: true, sensitive: true,
 		summary: "Invite a member", about: "Makes the account if there is none, mails an invitation and adds the person with role and facilities."},
@@ -40,12 +40,12 @@ func (a *API) memberRoutes(s members.Service) {
 		})
 	add(a, operation{method: http.MethodGet, path: "/members/{id}", id: "getMember", tag: "Members",
 		summary: "Show a member", about: "One member with role, status and assigned facilities."},
-		func(ctx context.Context, v session.Visit, in *recordPath) (members.Member, error) {
+		func(ctx context.Context, v session.Visit, in *RecordPath) (members.Member, error) {
 			return s.Get(ctx, v.Actor, in.ID)
 		})
 	type update struct {
-		recordPath
-		Body members.Change
+		RecordPath
+		Body members.MemberChange
 	}
 	add(a, operation{method: http.MethodPatch, path: "/members/{id}", id: "updateMember", tag: "Members", write: true, sensitive: true,
 		summary: "Change a member", about: "Name, role or status. It takes effect with the member's next request; disabling ends their sessions. The last owner stays one."},
@@ -53,7 +53,7 @@ func (a *API) memberRoutes(s members.Service) {
 			return s.Update(ctx, v.Actor, in.ID, in.Body)
 		})
 	type assign struct {
-		recordPath
+		RecordPath
 		Body struct {
 			Facilities []tenants.ID `json:"facilities" nullable:"false" maxItems:"500" uniqueItems:"true" doc:"All facilities to assign; one that is not named is taken away"`
 		}
@@ -68,8 +68,8 @@ func (a *API) memberRoutes(s members.Service) {
 
 func (a *API) grantRoutes(s members.Service) {
 	type list struct {
-		recordPath
-		pageQuery
+		RecordPath
+		PageQuery
 	}
 	add(a, operation{method: http.MethodGet, path: "/members/{id}/grants", id: "listGrants", tag: "Members",
 		summary: "List a member's grants", about: "Ended grants too, oldest first."},
@@ -81,8 +81,8 @@ func (a *API) grantRoutes(s members.Service) {
 			return s.Grants(ctx, v.Actor, in.ID, c)
 		})
 	type grant struct {
-		recordPath
-		onceHeader
+		RecordPath
+		OnceHeader
 		Body members.NewGrant
 	}
 	add(a, operation{method: http.MethodPost, path: "/members/{id}/grants", id: "createGrant", tag: "Members", status: http.StatusCreated, write: true, sensitive: true,
@@ -96,7 +96,7 @@ func (a *API) grantRoutes(s members.Service) {
 		})
 	addEmpty(a, operation{method: http.MethodDelete, path: "/grants/{id}", id: "revokeGrant", tag: "Members", write: true, sensitive: true,
 		summary: "Revoke a grant", about: "The grant ends now and stays in the list."},
-		func(ctx context.Context, v session.Visit, in *recordPath) error {
+		func(ctx context.Context, v session.Visit, in *RecordPath) error {
 			return s.Revoke(ctx, v.Actor, in.ID)
 		})
 }

@@ -11,8 +11,8 @@ import (
 
 func (a *API) noteRoutes(s notes.Service) {
 	type list struct {
-		recordPath
-		pageQuery
+		RecordPath
+		PageQuery
 	}
 	add(a, operation{method: http.MethodGet, path: "/clients/{id}/notes", id: "listNotes", tag: "Notes",
 		summary: "List a client's shift notes", about: "Newest first, as far as the member reaches where they were written."},
@@ -24,9 +24,9 @@ func (a *API) noteRoutes(s notes.Service) {
 			return s.List(ctx, v.Actor, in.ID, c)
 		})
 	type write struct {
-		recordPath
-		onceHeader
-		Body notes.New
+		RecordPath
+		OnceHeader
+		Body notes.NewNote
 	}
 	add(a, operation{method: http.MethodPost, path: "/clients/{id}/notes", id: "createNote", tag: "Notes", status: http.StatusCreated, write: true,
 		summary: "Write a shift note", about: "A note is never changed: what is wrong is amended by another note that names it."},
@@ -39,7 +39,7 @@ func (a *API) noteRoutes(s notes.Service) {
 		})
 	add(a, operation{method: http.MethodGet, path: "/notes/{id}", id: "getNote", tag: "Notes",
 		summary: "Show a shift note", about: "One note written at a facility that the member reaches."},
-		func(ctx context.Context, v session.Visit, in *recordPath) (notes.Note, error) {
+		func(ctx context.Context, v session.Visit, in *RecordPath) (notes.Note, error) {
 			return s.Get(ctx, v.Actor, in.ID)
 		})
 }

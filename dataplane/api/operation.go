@@ -36,24 +36,27 @@ func (o operation) huma() huma.Operation {
 		Tags: []string{o.tag}, DefaultStatus: o.status, Errors: errs, MaxBodyBytes: 256 << 10}
 }
 
-// tenantPath is the part of the path that every operation has.
-type tenantPath struct {
+// The parts below are embedded in operations' inputs, and exported because huma fills
+// exported fields only.
+
+// TenantPath is the part of the path that every operation has.
+type TenantPath struct {
 	Slug string `path:"slug" minLength:"2" maxLength:"39" pattern:"^[a-z](?:[a-z0-9]|-[a-z0-9]){1,38}$" patternDescription:"an organization's short name" doc:"The organization's short name" example:"harbor-house"`
 }
 
-// recordPath names one record.
-type recordPath struct {
-	tenantPath
+// RecordPath names one record.
+type RecordPath struct {
+	TenantPath
 	ID tenants.ID `path:"id" format:"uuid" doc:"The record's id"`
 }
 
-// pageQuery asks for one page of a list.
-type pageQuery struct {
+// PageQuery asks for one page of a list.
+type PageQuery struct {
 	Cursor string `query:"cursor" maxLength:"36" pattern:"^([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})?$" patternDescription:"a cursor from a page" doc:"next_cursor of the page before"`
 	Limit  int    `query:"limit" minimum:"1" maximum:"200" default:"50" doc:"Records a page"`
 }
 
-func (q pageQuery) cursor() (records.Cursor, error) {
+func (q PageQuery) cursor() (records.Cursor, error) {
 	c := records.Cursor{Limit: q.Limit}
 	if q.Cursor == "" {
 		return c, nil
@@ -66,13 +69,13 @@ func (q pageQuery) cursor() (records.Cursor, error) {
 	return c, nil
 }
 
-// onceHeader makes a creating POST safe to repeat.
-type onceHeader struct {
+// OnceHeader makes a creating POST safe to repeat.
+type OnceHeader struct {
 	Key string `header:"Idempotency-Key" maxLength:"128" pattern:"^[!-~]*$" patternDescription:"printable ASCII without spaces" doc:"A value of the client's own; a repeat with the same key and body answers with the record that the first one made" example:"8f1c2a7e-admission-1"`
 }
 
 // once binds the key to the operation, its record and its body.
-func (h onceHeader) once(operation string, record tenants.ID, body any) (access.Once, error) {
+func (h OnceHeader) once(operation string, record tenants.ID, body any) (access.Once, error) {
 	if h.Key == "" {
 		return access.Once{}, nil
 	}

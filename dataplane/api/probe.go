@@ -39,7 +39,7 @@ type probeAnswer struct {
 
 func (a *API) probeRoute() {
 	type run struct {
-		tenantPath
+		TenantPath
 		Authorization string `header:"Authorization" hidden:"true" maxLength:"1100"`
 		Epoch         int64  `header:"Caresphere-Placement-Epoch" hidden:"true"`
 	}

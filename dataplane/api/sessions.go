@@ -35,7 +35,7 @@ func (a *API) sessionRoutes() {
 	s := sessions.Service{Door: a.cfg.Door}
 	add(a, operation{method: http.MethodGet, path: "/session", id: "getSession", tag: "Session",
 		summary: "Show the own session", about: "Who is signed in, with which role, where, and what that allows."},
-		func(ctx context.Context, v session.Visit, _ *tenantPath) (ownSession, error) {
+		func(ctx context.Context, v session.Visit, _ *TenantPath) (ownSession, error) {
 			actor, err := s.Show(ctx, v.Actor)
 			if err != nil {
 				return ownSession{}, err
@@ -44,7 +44,7 @@ func (a *API) sessionRoutes() {
 		})
 	addEmpty(a, operation{method: http.MethodDelete, path: "/session", id: "deleteSession", tag: "Session",
 		summary: "Sign out", about: "Ends the own session here: its next request is refused."},
-		func(ctx context.Context, v session.Visit, _ *tenantPath) error { return s.Logout(ctx, v.Actor) })
+		func(ctx context.Context, v session.Visit, _ *TenantPath) error { return s.Logout(ctx, v.Actor) })
 }
 
 func renderSession(v session.Visit, actor tenants.Actor) ownSession {
@@ -64,8 +64,8 @@ func renderSession(v session.Visit, actor tenants.Actor) ownSession {
 
 func (a *API) signedInRoutes(s sessions.Service) {
 	type list struct {
-		tenantPath
-		pageQuery
+		TenantPath
+		PageQuery
 	}
 	add(a, operation{method: http.MethodGet, path: "/sessions", id: "listSessions", tag: "Sessions",
 		summary: "List sessions", about: "Sessions that are neither ended nor idle for too long, with device, address and last use."},
@@ -78,5 +78,5 @@ func (a *API) signedInRoutes(s sessions.Service) {
 		})
 	addEmpty(a, operation{method: http.MethodDelete, path: "/sessions/{id}", id: "endSession", tag: "Sessions", sensitive: true,
 		summary: "End a session", about: "The session's next request is refused."},
-		func(ctx context.Context, v session.Visit, in *recordPath) error { return s.End(ctx, v.Actor, in.ID) })
+		func(ctx context.Context, v session.Visit, in *RecordPath) error { return s.End(ctx, v.Actor, in.ID) })
 }

@@ -60,10 +60,11 @@ const announceEvery = 10 * time.Second
 // that routers send nothing new to a worker that drains.
 func (c *Client) Announce(ctx context.Context, w tenants.Worker) {
 	path := "/internal/v1/workers/" + w.ID
+	at := map[string]string{"cell_id": w.CellID, "url": w.URL}
 	known := false
 	for ctx.Err() == nil {
 		pause := announceEvery
-		if err := c.call(ctx, http.MethodPut, path, 3*time.Second, w, nil); err != nil {
+		if err := c.call(ctx, http.MethodPut, path, 3*time.Second, at, nil); err != nil {
 			if ctx.Err() != nil {
 				break
 			}
@@ -131,7 +132,7 @@ func refused(method, path string, status int) error {
 	case http.StatusConflict:
 		return tenants.WrapError(tenants.KindConflict, "this person cannot be invited here", cause)
 	case http.StatusUnprocessableEntity, http.StatusBadRequest:
-		return tenants.WrapError(tenants.KindInvalid, "the person cannot be invited with this name and address", cause)
+		return tenants.WrapError(tenants.KindInvalid, "the control plane refuses what it was given", cause)
 	case http.StatusNotFound:
 		return tenants.WrapError(tenants.KindNotFound, "not found", cause)
 	}

@@ -62,6 +62,7 @@ const whoamiKeep = 3 * time.Second
 
 // Gate lets requests in. Safe for concurrent use.
 type Gate struct {
+	cell     string
 	identity Identity
 	routes   Routes
 	door     *access.Door
@@ -72,9 +73,9 @@ type Gate struct {
 	extending *otter.Cache[tenants.ID, struct{}]
 }
 
-// NewGate returns a gate in front of the door.
-func NewGate(who Identity, routes Routes, door *access.Door) *Gate {
-	return &Gate{identity: who, routes: routes, door: door,
+// NewGate returns the gate of a worker of the cell, in front of the door.
+func NewGate(cell string, who Identity, routes Routes, door *access.Door) *Gate {
+	return &Gate{cell: cell, identity: who, routes: routes, door: door,
 		whoami: otter.Must(&otter.Options[[sha256.Size]byte, identity.Session]{
 			MaximumSize:      100_000,
 			ExpiryCalculator: otter.ExpiryCreating[[sha256.Size]byte, identity.Session](whoamiKeep),
@@ -115,7 +116,7 @@ func (g *Gate) Enter(ctx context.Context, r Request) (Visit, error) {
 		return Visit{}, g.stranger(ctx, s, r)
 	case !open:
 		return Visit{}, tenants.NewError(tenants.KindGateClosed, "this organization cannot be served now")
-	case r.Epoch != route.Epoch:
+	case r.Epoch != route.Epoch || route.CellID != g.cell:
 		return Visit{}, tenants.NewError(tenants.KindMisdirected, "the organization is not served here at this placement")
 	case !s.EmailVerified:
 		return Visit{}, tenants.NewError(tenants.KindOnboarding, "verify your e-mail address first")

@@ -32,8 +32,8 @@ type Client struct {
 	UpdatedAt    time.Time  `json:"updated_at" doc:"When it was changed last"`
 }
 
-// New is what a client's record is made of.
-type New struct {
+// NewClient is what a client's record is made of.
+type NewClient struct {
 	FacilityID   tenants.ID `json:"facility_id" format:"uuid" doc:"Where the client is placed"`
 	Name         Name       `json:"name" doc:"The client's name"`
 	BirthDate    phi.Date   `json:"birth_date" doc:"Date of birth, not in the future" example:"1948-03-11"`
@@ -44,9 +44,9 @@ type New struct {
 	Address      phi.Text   `json:"address" required:"false" maxLength:"500" doc:"Postal address" example:"12 Lake Street, Chicago IL"`
 }
 
-// Change is what may change; an absent field stays, an empty one is cleared where
+// ClientChange is what may change; an absent field stays, an empty one is cleared where
 // the field is optional.
-type Change struct {
+type ClientChange struct {
 	Version      int64     `json:"version" minimum:"1" doc:"The version that was read" example:"1"`
 	Status       *string   `json:"status,omitempty" enum:"active,discharged" doc:"Whether care goes on" example:"discharged"`
 	Name         *Name     `json:"name,omitempty" doc:"The client's name"`
@@ -58,8 +58,8 @@ type Change struct {
 	Address      *phi.Text `json:"address,omitempty" maxLength:"500" doc:"Postal address" example:"12 Lake Street, Chicago IL"`
 }
 
-// Query finds clients exactly; at least one field is needed, and all given must match.
-type Query struct {
+// ClientQuery finds clients exactly; at least one field is needed, and all given must match.
+type ClientQuery struct {
 	Family       phi.Text `json:"family" required:"false" maxLength:"100" doc:"Whole family name; case and spacing do not matter" example:"Alvarez"`
 	RecordNumber phi.Text `json:"record_number" required:"false" maxLength:"64" doc:"Whole record number; case and punctuation do not matter" example:"MRN-00412"`
 	BirthDate    phi.Date `json:"birth_date" required:"false" doc:"Date of birth" example:"1948-03-11"`

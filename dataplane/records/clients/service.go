@@ -24,7 +24,7 @@ const recordType = "client"
 // Create admits a client to a facility. Errors: KindInvalid for a date of birth
 // ahead of today, KindNotFound for a facility out of scope, KindConflict for a
 // record number that is taken there, and the door's.
-func (s Service) Create(ctx context.Context, actor tenants.Actor, once access.Once, in New) (Client, error) {
+func (s Service) Create(ctx context.Context, actor tenants.Actor, once access.Once, in NewClient) (Client, error) {
 	if err := checkBirthDate(in.BirthDate); err != nil {
 		return Client{}, err
 	}
@@ -47,7 +47,7 @@ func (s Service) Create(ctx context.Context, actor tenants.Actor, once access.On
 	return shown(out, err)
 }
 
-func insert(ctx context.Context, tx *access.Tx, id tenants.ID, in New) (Client, error) {
+func insert(ctx context.Context, tx *access.Tx, id tenants.ID, in NewClient) (Client, error) {
 	p := store.InsertClientParams{ID: id, FacilityID: in.FacilityID}
 	err := sealAll(ctx, tx, table, id, []sealed{
 		{"given_name_sealed", in.Name.Given, &p.GivenNameSealed},
@@ -106,7 +106,7 @@ func (s Service) List(ctx context.Context, actor tenants.Actor, c records.Cursor
 
 // Search finds clients of the actor's scope by exact values. KindInvalid for a
 // query without any.
-func (s Service) Search(ctx context.Context, actor tenants.Actor, q Query) (records.Page[Client], error) {
+func (s Service) Search(ctx context.Context, actor tenants.Actor, q ClientQuery) (records.Page[Client], error) {
 	if q.Family.IsZero() && q.RecordNumber.IsZero() && q.BirthDate.IsZero() {
 		return records.Page[Client]{}, tenants.Invalid("body", "must have family, record_number or birth_date")
 	}
@@ -124,7 +124,7 @@ func (s Service) Search(ctx context.Context, actor tenants.Actor, q Query) (reco
 }
 
 // queried tells the trail by what was searched, not for whom.
-func queried(q Query) map[string]string {
+func queried(q ClientQuery) map[string]string {
 	by := ""
 	for _, f := range []struct {
 		name  string
@@ -140,7 +140,7 @@ func queried(q Query) map[string]string {
 	return map[string]string{"by": by}
 }
 
-func search(ctx context.Context, tx *access.Tx, q Query, c records.Cursor) ([]store.Client, error) {
+func search(ctx context.Context, tx *access.Tx, q ClientQuery, c records.Cursor) ([]store.Client, error) {
 	i, err := index(ctx, tx, q.Family, q.RecordNumber, q.BirthDate)
 	if err != nil {
 		return nil, err
@@ -182,7 +182,7 @@ func (s Service) list(ctx context.Context, actor tenants.Actor, action string, d
 }
 
 // Update changes a client. KindConflict when the version is not the current one.
-func (s Service) Update(ctx context.Context, actor tenants.Actor, id tenants.ID, in Change) (Client, error) {
+func (s Service) Update(ctx context.Context, actor tenants.Actor, id tenants.ID, in ClientChange) (Client, error) {
 	if in.BirthDate != nil {
 		if err := checkBirthDate(*in.BirthDate); err != nil {
 			return Client{}, err
@@ -218,7 +218,7 @@ func (s Service) Update(ctx context.Context, actor tenants.Actor, id tenants.ID,
 }
 
 // change seals anew what changes and keeps the sealed bytes of what stays.
-func change(ctx context.Context, tx *access.Tx, row store.Client, now Client, in Change) (store.UpdateClientParams, error) {
+func change(ctx context.Context, tx *access.Tx, row store.Client, now Client, in ClientChange) (store.UpdateClientParams, error) {
 	p := store.UpdateClientParams{ID: row.ID, Version: in.Version, Facilities: tx.Actor.Facilities, Status: row.Status,
 		GivenNameSealed: row.GivenNameSealed, FamilyNameSealed: row.FamilyNameSealed, BirthDateSealed: row.BirthDateSealed,
 		SexSealed: row.SexSealed, GenderSealed: row.GenderSealed, RecordNumberSealed: row.RecordNumberSealed,

@@ -28,14 +28,14 @@ type Facility struct {
 	CreatedAt time.Time  `json:"created_at" doc:"When it was made"`
 }
 
-// New is what a facility is made of.
-type New struct {
+// NewFacility is what a facility is made of.
+type NewFacility struct {
 	Name     string `json:"name" minLength:"1" maxLength:"200" pattern:"^\\S(.*\\S)?$" patternDescription:"text without space at its ends" doc:"Unique in the organization" example:"Harbor House"`
 	Timezone string `json:"timezone,omitempty" maxLength:"64" doc:"IANA time zone; UTC if absent" example:"America/Chicago"`
 }
 
-// Change is what may change; an absent field stays.
-type Change struct {
+// FacilityChange is what may change; an absent field stays.
+type FacilityChange struct {
 	Version  int64   `json:"version" minimum:"1" doc:"The version that was read" example:"1"`
 	Name     *string `json:"name,omitempty" minLength:"1" maxLength:"200" pattern:"^\\S(.*\\S)?$" patternDescription:"text without space at its ends" doc:"Unique in the organization" example:"Harbor House"`
 	Timezone *string `json:"timezone,omitempty" minLength:"1" maxLength:"64" doc:"IANA time zone" example:"America/Chicago"`
@@ -48,7 +48,7 @@ const recordType = "facility"
 
 // Create makes a facility. Errors: KindInvalid, KindConflict for a name that is
 // taken, and the door's.
-func (s Service) Create(ctx context.Context, actor tenants.Actor, once access.Once, in New) (Facility, error) {
+func (s Service) Create(ctx context.Context, actor tenants.Actor, once access.Once, in NewFacility) (Facility, error) {
 	if in.Timezone == "" {
 		in.Timezone = "UTC"
 	}
@@ -110,7 +110,7 @@ func (s Service) List(ctx context.Context, actor tenants.Actor, c records.Cursor
 }
 
 // Update changes a facility. KindConflict when the version is not the current one.
-func (s Service) Update(ctx context.Context, actor tenants.Actor, id tenants.ID, in Change) (Facility, error) {
+func (s Service) Update(ctx context.Context, actor tenants.Actor, id tenants.ID, in FacilityChange) (Facility, error) {
 	if in.Timezone != nil {
 		if err := checkTimezone(*in.Timezone); err != nil {
 			return Facility{}, err

@@ -34,16 +34,16 @@ type Member struct {
 	CreatedAt  time.Time    `json:"created_at" doc:"When the member was added"`
 }
 
-// New is who is invited.
-type New struct {
+// NewMember is who is invited.
+type NewMember struct {
 	Email      string       `json:"email" format:"email" minLength:"3" maxLength:"254" doc:"Where the invitation goes" example:"nurse@harbor.example"`
 	Name       string       `json:"name" minLength:"1" maxLength:"200" pattern:"^\\S(.*\\S)?$" patternDescription:"text without space at its ends" doc:"The person's name" example:"Noor Haddad"`
 	Role       string       `json:"role" enum:"owner,nurse,med_tech,prescriber,staff,auditor,front_desk,medical_assistant,provider,ownership" doc:"One of the care setting's roles" example:"nurse"`
 	Facilities []tenants.ID `json:"facilities" nullable:"false" maxItems:"500" uniqueItems:"true" doc:"Facilities to assign"`
 }
 
-// Change is what may change; an absent field stays.
-type Change struct {
+// MemberChange is what may change; an absent field stays.
+type MemberChange struct {
 	Version int64   `json:"version" minimum:"1" doc:"The version that was read" example:"1"`
 	Name    *string `json:"name,omitempty" minLength:"1" maxLength:"200" pattern:"^\\S(.*\\S)?$" patternDescription:"text without space at its ends" doc:"The person's name" example:"Noor Haddad"`
 	Role    *string `json:"role,omitempty" enum:"owner,nurse,med_tech,prescriber,staff,auditor,front_desk,medical_assistant,provider,ownership" doc:"One of the care setting's roles" example:"staff"`
@@ -69,7 +69,7 @@ const recordType = "member"
 // none: the decision, the invitation, the row; a repeat after any of them goes on
 // from there. Errors: KindInvalid for a role of another care setting or an unknown
 // facility, KindConflict for somebody who is a member already, and the door's.
-func (s Service) Create(ctx context.Context, actor tenants.Actor, once access.Once, in New) (Member, error) {
+func (s Service) Create(ctx context.Context, actor tenants.Actor, once access.Once, in NewMember) (Member, error) {
 	var out Member
 	var done bool
 	err := s.Door.Do(ctx, actor, tenants.PermMemberManage, access.Target{Action: "member.invite", RecordType: recordType,
@@ -103,7 +103,7 @@ func (s Service) Create(ctx context.Context, actor tenants.Actor, once access.On
 	return shown(out, err)
 }
 
-func (s Service) add(ctx context.Context, tx *access.Tx, once access.Once, id tenants.ID, in New) (Member, error) {
+func (s Service) add(ctx context.Context, tx *access.Tx, once access.Once, id tenants.ID, in NewMember) (Member, error) {
 	id, repeat, err := tx.ClaimAs(ctx, once, id)
 	if err != nil {
 		return Member{}, err
@@ -168,7 +168,7 @@ func (s Service) List(ctx context.Context, actor tenants.Actor, c records.Cursor
 
 // Update changes name, role or status. The last active owner stays one. Disabling
 // ends the member's sessions. KindConflict when the version is not the current one.
-func (s Service) Update(ctx context.Context, actor tenants.Actor, id tenants.ID, in Change) (Member, error) {
+func (s Service) Update(ctx context.Context, actor tenants.Actor, id tenants.ID, in MemberChange) (Member, error) {
 	var out Member
 	err := s.Door.Do(ctx, actor, tenants.PermMemberManage, access.Target{Action: "member.update", RecordType: recordType, RecordID: id},
 		func(ctx context.Context, tx *access.Tx) error {
@@ -210,7 +210,7 @@ func (s Service) Update(ctx context.Context, actor tenants.Actor, id tenants.ID,
 	return shown(out, err)
 }
 
-func apply(ctx context.Context, tx *access.Tx, row *store.Member, in Change) error {
+func apply(ctx context.Context, tx *access.Tx, row *store.Member, in MemberChange) error {
 	if in.Name != nil {
 		row.Name = *in.Name
 	}

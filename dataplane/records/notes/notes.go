@@ -32,8 +32,8 @@ type Note struct {
 	CreatedAt  time.Time   `json:"created_at" doc:"When it was written"`
 }
 
-// New is what a note is made of.
-type New struct {
+// NewNote is what a note is made of.
+type NewNote struct {
 	Shift  string      `json:"shift" enum:"day,evening,night" doc:"In which shift" example:"night"`
 	Body   phi.Text    `json:"body" minLength:"1" maxLength:"20000" pattern:"\\S" patternDescription:"not blank" doc:"What was observed" example:"Slept well, took fluids."`
 	Amends *tenants.ID `json:"amends,omitempty" format:"uuid" doc:"The note of the same client that this one corrects"`
@@ -50,7 +50,7 @@ const (
 
 // Write adds a note to the client. Errors: KindNotFound for a client out of scope,
 // KindInvalid if amends is no note of this client, and the door's.
-func (s Service) Write(ctx context.Context, actor tenants.Actor, once access.Once, client tenants.ID, in New) (Note, error) {
+func (s Service) Write(ctx context.Context, actor tenants.Actor, once access.Once, client tenants.ID, in NewNote) (Note, error) {
 	var out Note
 	err := s.Door.Do(ctx, actor, tenants.PermNoteWrite,
 		access.Target{Action: "note.create", RecordType: recordType, Detail: map[string]string{"client": client.String()}},
