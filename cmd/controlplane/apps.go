@@ -72,7 +72,7 @@ func (p *plane) operatorApp() *fiber.App {
 // internal serves the platform's other processes.
 func (p *plane) internal(app *fiber.App) {
 	app.Use("/internal", direct)
-	app.Get("/internal/v1/readyz", httpx.RequirePeer(peerRouter, peerData, peerProvisioner), httpx.ReadyHandler(httpx.Draining(app), p.checks()...))
+	app.Get("/internal/readyz", httpx.RequirePeer(peerRouter, peerData, peerProvisioner), httpx.ReadyHandler(httpx.Draining(app), p.checks()...))
 	internal := httpx.NewAPI(app, app, httpx.APIConfig{Title: "CareSphere internal", Version: apiVersion, SpecPath: "/internal/openapi.json",
 		Description: "What the platform's processes ask of each other by mutual TLS.",
 		Tags:        []httpx.Tag{{Name: "Members"}, {Name: "Sessions"}, {Name: "Placement"}}})
