@@ -40,7 +40,13 @@ func Serve(ctx context.Context, app *fiber.App, ln net.Listener, conf *tls.Confi
 	}
 	s.draining.Store(true)
 	slog.Info("draining", "server", s.cfg.Name)
-	pause(s.cfg.DrainDelay, failed)
+	delay := time.NewTimer(s.cfg.DrainDelay)
+	defer delay.Stop()
+	select {
+	case <-delay.C:
+	case err := <-failed:
+		return fmt.Errorf("serving %s: %w", s.cfg.Name, err)
+	}
 
 	bound, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.DrainTimeout)
 	defer cancel()
@@ -71,15 +77,6 @@ func (s *server) awaitHandlers(most time.Duration) int64 {
 		}
 	}
 	return 0
-}
-
-func pause(d time.Duration, cut <-chan error) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-cut:
-	}
 }
 
 // Draining tells whether the app has been told to stop.
