@@ -8,7 +8,7 @@ import (
 	"github.com/caresphere/caresphere/tenants"
 )
 
-// The export's format, which docs/audit-export.md describes.
+// The export's format; package export describes it.
 const (
 	// ExportFormat names the format in an export's header and in its signature.
 	ExportFormat = "caresphere.dev/audit-export/v1"
