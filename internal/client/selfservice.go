@@ -17,7 +17,9 @@ import (
 // flow is the part of an Ory Kratos self-service flow that a client needs.
 type flow struct {
 	ID string `json:"id"`
-	UI struct {
+	// Type is browser or api: Kratos refuses a browser's marks on an api flow.
+	Type string `json:"type"`
+	UI   struct {
 		Action string `json:"action"`
 		Nodes  []struct {
 			Attributes struct {
@@ -75,7 +77,7 @@ func (f *flow) complaint() string {
 
 // exchange sends one step of a flow. It answers the status, the flow if there is
 // one in the body, and the body's other members.
-func (c *Client) exchange(ctx context.Context, method, address string, body any) (int, *flow, map[string]json.RawMessage, error) {
+func (c *Client) exchange(ctx context.Context, method, address string, body any, browser bool) (int, *flow, map[string]json.RawMessage, error) {
 	var r io.Reader
 	if body != nil {
 		b, err := json.Marshal(body)
@@ -91,6 +93,8 @@ func (c *Client) exchange(ctx context.Context, method, address string, body any)
 	req.Header.Set("Accept", "application/json")
 	if body != nil {
 		req.Header.Set("Content-Type", "application/json")
+	}
+	if browser {
 		req.Header.Set("Origin", c.origin)
 	}
 	if c.token != "" {
@@ -119,7 +123,7 @@ func (c *Client) exchange(ctx context.Context, method, address string, body any)
 }
 
 func (c *Client) startFlow(ctx context.Context, path string) (*flow, error) {
-	status, f, rest, err := c.exchange(ctx, http.MethodGet, c.origin+"/.ory/self-service/"+path, nil)
+	status, f, rest, err := c.exchange(ctx, http.MethodGet, c.origin+"/.ory/self-service/"+path, nil, false)
 	if err != nil {
 		return nil, err
 	}
@@ -133,7 +137,7 @@ func (c *Client) submit(ctx context.Context, f *flow, fields map[string]any) (ma
 	if t := f.value("csrf_token"); t != "" {
 		fields["csrf_token"] = t
 	}
-	status, g, rest, err := c.exchange(ctx, http.MethodPost, f.UI.Action, fields)
+	status, g, rest, err := c.exchange(ctx, http.MethodPost, f.UI.Action, fields, f.Type == "browser")
 	if err != nil {
 		return nil, err
 	}
@@ -173,12 +177,12 @@ func (c *Client) Onboard(ctx context.Context, flowID, code, password string) (En
 func (c *Client) PresentCode(ctx context.Context, flowID, code string) error {
 	address := c.origin + "/.ory/self-service/recovery?flow=" + url.QueryEscape(flowID)
 	fields := map[string]any{"method": "code", "code": code}
-	if _, f, _, err := c.exchange(ctx, http.MethodGet, c.origin+"/.ory/self-service/recovery/flows?id="+url.QueryEscape(flowID), nil); err == nil && f != nil {
+	if _, f, _, err := c.exchange(ctx, http.MethodGet, c.origin+"/.ory/self-service/recovery/flows?id="+url.QueryEscape(flowID), nil, false); err == nil && f != nil {
 		if t := f.value("csrf_token"); t != "" {
 			fields["csrf_token"] = t
 		}
 	}
-	status, f, rest, err := c.exchange(ctx, http.MethodPost, address, fields)
+	status, f, rest, err := c.exchange(ctx, http.MethodPost, address, fields, true)
 	if err != nil {
 		return err
 	}
