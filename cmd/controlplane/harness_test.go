@@ -44,6 +44,12 @@ type world struct {
 
 func start(t *testing.T, options ...testkit.KratosOption) *world {
 	t.Helper()
+	return startWith(t, func(*settings) {}, options...)
+}
+
+// startWith lets the test change the settings.
+func startWith(t *testing.T, change func(*settings), options ...testkit.KratosOption) *world {
+	t.Helper()
 	w := &world{ca: testkit.CA(t)}
 	w.customers = testkit.Kratos(t, options...)
 	w.operatorsK = testkit.Kratos(t, testkit.Operators())
@@ -68,6 +74,7 @@ func start(t *testing.T, options ...testkit.KratosOption) *world {
 		CourierKey: file("courier.key", "courier-key-of-the-test"), RouteKey: key("route"), BAAKey: key("baa"),
 		Secret: file("secret", rand.Text()+rand.Text()), Platform: "CareSphere, Inc.", Mail: "outbox", IPLimitFactor: 1,
 	}
+	change(&s)
 	ctx, cancel := context.WithCancel(context.Background())
 	o, flush, err := obs.Setup(ctx, "controlplane", obs.Config{LogLevel: "warn", Traces: "none", LogTo: testWriter{t}})
 	require.NoError(t, err)
@@ -122,20 +129,30 @@ type asRouter struct {
 
 func (a asRouter) RoundTrip(r *http.Request) (*http.Response, error) {
 	r = r.Clone(r.Context())
-	if a.p.origin == origin {
+	if a.p.origin == origin && a.p.ip != "" {
 		r.Header.Set("X-Real-Ip", a.p.ip)
 		r.Header.Set("X-Forwarded-For", a.p.ip)
 	}
 	return a.next.RoundTrip(r)
 }
 
-func (w *world) person(t *testing.T) *person { return w.personAt(t, origin, w.public) }
+func (w *world) person(t *testing.T) *person { return w.personAt(t, origin, w.public, "router") }
 
-func (w *world) operator(t *testing.T) *person { return w.personAt(t, operatorOrigin, w.console) }
+func (w *world) operator(t *testing.T) *person {
+	return w.personAt(t, operatorOrigin, w.console, "router")
+}
 
-func (w *world) personAt(t *testing.T, at, address string) *person {
+// process is one of the platform's own, asking on its own behalf.
+func (w *world) process(t *testing.T, name string) *person {
 	t.Helper()
-	pair := w.ca.Issue(t, "router")
+	p := w.personAt(t, origin, w.public, name)
+	p.ip = ""
+	return p
+}
+
+func (w *world) personAt(t *testing.T, at, address, name string) *person {
+	t.Helper()
+	pair := w.ca.Issue(t, name)
 	cert, err := tls.LoadX509KeyPair(pair.Cert, pair.Key)
 	require.NoError(t, err)
 	jar, err := cookiejar.New(nil)
@@ -324,6 +341,23 @@ func (w *world) count(t *testing.T, query string, args ...any) int {
 	var n int
 	require.NoError(t, w.super.QueryRow(context.Background(), query, args...).Scan(&n))
 	return n
+}
+
+// exec runs a statement as the superuser: for planting faults and for letting time pass.
+func (w *world) exec(t *testing.T, statement string, args ...any) {
+	t.Helper()
+	_, err := w.super.Exec(context.Background(), statement, args...)
+	require.NoError(t, err)
+}
+
+// rows counts what a request could have written.
+func (w *world) rows(t *testing.T) map[string]int {
+	t.Helper()
+	out := map[string]int{}
+	for _, table := range []string{"organization", "account", "mail", "audit_entry", "idempotency_key"} {
+		out[table] = w.count(t, "SELECT count(*) FROM "+table)
+	}
+	return out
 }
 
 func unique(prefix string) string { return strings.ToLower(prefix + "-" + rand.Text()[:10]) }

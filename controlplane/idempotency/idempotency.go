@@ -90,17 +90,21 @@ func Do[T any](ctx context.Context, pool *pgxpool.Pool, r Request, fn func(pgx.T
 	var answer T
 	err := pg.InTx(ctx, pool, func(tx pgx.Tx) error {
 		var err error
+		if r.Key != "" {
+			// Repeats wait here for the first, and then find its answer.
+			if err := store.New(tx).LockIdempotencyKey(ctx, r.Actor+"\x1f"+r.Key); err != nil {
+				return fmt.Errorf("locking an idempotency key: %w", err)
+			}
+			var found bool
+			if answer, found, err = Earlier[T](ctx, tx, r); err != nil || found {
+				return err
+			}
+		}
 		if answer, err = fn(tx); err != nil || r.Key == "" {
 			return err
 		}
 		return r.keep(ctx, tx, answer)
 	})
-	if pg.IsUnique(err, "idempotency_key_pk") {
-		var found bool
-		if answer, found, err = Earlier[T](ctx, pool, r); err == nil && !found {
-			err = tenants.NewError(tenants.KindUnavailable, "try again")
-		}
-	}
 	return answer, err
 }
 

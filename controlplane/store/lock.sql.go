@@ -19,3 +19,13 @@ func (q *Queries) LockEmail(ctx context.Context, email string) error {
 	_, err := q.db.Exec(ctx, lockEmail, email)
 	return err
 }
+
+const lockIdempotencyKey = `-- name: LockIdempotencyKey :exec
+SELECT pg_advisory_xact_lock(hashtextextended('idempotency:' || $1::text, 0))
+`
+
+// One request with this key at a time, until the transaction ends.
+func (q *Queries) LockIdempotencyKey(ctx context.Context, key string) error {
+	_, err := q.db.Exec(ctx, lockIdempotencyKey, key)
+	return err
+}

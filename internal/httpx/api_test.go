@@ -108,7 +108,7 @@ func TestBadInputIsNamedAndNeverRepeated(t *testing.T) {
 		"good":                  {"", js, `{"name":"a","email":"a@b.c","ref":"` + id + `"}`, 201, ""},
 		"good with charset":     {"", js + "; charset=utf-8", `{"name":"a"}`, 201, ""},
 		"good nested":           {"", js, `{"name":"a","next":{"name":"b"}}`, 201, ""},
-		"missing":               {"", js, `{}`, 422, "body"},
+		"missing":               {"", js, `{}`, 422, "body.name"},
 		"empty":                 {"", js, `{"name":""}`, 422, "body.name"},
 		"too long":              {"", js, `{"name":"` + strings.Repeat(planted, 9) + `"}`, 422, "body.name"},
 		"wrong type":            {"", js, `{"name":1931}`, 422, "body.name"},

@@ -95,6 +95,10 @@ func fieldProblems(err error) []FieldProblem {
 	var ed huma.ErrorDetailer
 	if errors.As(err, &ed) {
 		d := ed.ErrorDetail()
+		// huma names the parent of what is missing; a form needs the field itself.
+		if m := missing.FindStringSubmatch(d.Message); m != nil {
+			return []FieldProblem{{Field: location(strings.TrimPrefix(d.Location+"."+m[1], ".")), Message: "is required"}}
+		}
 		return []FieldProblem{{Field: location(d.Location), Message: safeMessage(d.Message)}}
 	}
 	return []FieldProblem{{Field: "body", Message: "is not valid"}}
@@ -119,6 +123,9 @@ func location(loc string) string {
 // quoting matches huma's messages that go on to quote a parser's error, and with
 // it the value.
 var quoting = regexp.MustCompile(`^(expected string to be (?:RFC 5322 email|RFC 3986 uri|RFC 4122 uuid|regex)|expected duration): `)
+
+// missing matches huma's message for a property that is not there.
+var missing = regexp.MustCompile(`^expected required property ([A-Za-z0-9_]+) to be present$`)
 
 // ours are the beginnings of messages that hold nothing of the request.
 var ours = []string{"expected ", "required ", "unexpected property", "unknown query parameter",
