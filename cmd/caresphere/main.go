@@ -25,6 +25,6 @@ func rootCmd() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(upCmd(), doctorCmd(), migrateCmd(), keygenCmd(), cleanCmd(), baaCmd(), auditCmd(), demoCmd())
+	root.AddCommand(upCmd(seed), doctorCmd(), migrateCmd(), keygenCmd(), cleanCmd(), baaCmd(), auditCmd(), demoCmd(), signInCmd())
 	return root
 }

@@ -58,8 +58,8 @@ func stackConfig(full bool, out io.Writer) (devstack.Config, error) {
 	if err != nil {
 		return devstack.Config{}, fmt.Errorf("finding the programs beside this one: %w", err)
 	}
-	if real, err := filepath.EvalSymlinks(self); err == nil {
-		self = real
+	if target, err := filepath.EvalSymlinks(self); err == nil {
+		self = target
 	}
 	return devstack.Config{Layout: layout, Binaries: filepath.Dir(self), Cache: cache, Full: full, Progress: out}, nil
 }
@@ -150,9 +150,9 @@ CareSphere is ready (%s).
   Mail that was sent   %s/dev/outbox
   API descriptions     %s/openapi.json, %s/t/openapi.json
 
-The operator's e-mail, password and TOTP secret are in
-  %s
-Logs are in %s.
+How to sign in         caresphere sign-in   (the operator, an owner and a nurse of
+                       Sunrise Gardens, with their one-time codes of the moment)
+Logs                   %s
 
 Certificates come from the local authority
   %s
@@ -163,7 +163,7 @@ See the whole way at work:   caresphere demo
 Ctrl-C stops everything; what you did is kept. make clean-state removes it.
 
 `, took.Round(100*time.Millisecond), cfg.URL(devstack.PortPublic), cfg.URL(devstack.PortOperators), cfg.URL(devstack.PortPublic),
-		cfg.URL(devstack.PortPublic), cfg.URL(devstack.PortPublic), cfg.OperatorFile(), cfg.Path("logs"), cfg.CA(), cfg.CA(), cfg.URL(devstack.PortPublic))
+		cfg.URL(devstack.PortPublic), cfg.URL(devstack.PortPublic), cfg.Path("logs"), cfg.CA(), cfg.CA(), cfg.URL(devstack.PortPublic))
 }
 
 // explain adds where to look further.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
@@ -237,31 +238,34 @@ func (s *story) provisioned(ctx context.Context) (string, error) {
 	return fmt.Sprintf("%d steps each, schema, role, key, prefix, probed through the public route", steps), nil
 }
 
+// invite opens a facility and invites a person with a role there.
+func (s *story) invite(ctx context.Context, org *organization, p *person, name, role, facility string) error {
+	t := org.owner.Tenant(org.slug)
+	if org.facilities == nil {
+		org.facilities = map[string]string{}
+	}
+	word := strings.ReplaceAll(strings.ToLower(facility), " ", "-")
+	f, err := t.CreateFacility(ctx, client.Facility{Name: facility}, "facility-"+word)
+	if err != nil {
+		return fmt.Errorf("facility %s: %w", facility, err)
+	}
+	org.facilities[facility] = f.ID
+	p.email = role + "." + word + "@" + org.slug + ".example"
+	_, err = t.CreateMember(ctx, client.NewMember{Email: p.email, Name: name, Role: role, Facilities: []string{f.ID}}, "member-"+p.email)
+	if err != nil {
+		return fmt.Errorf("member %s: %w", role, err)
+	}
+	return nil
+}
+
 func (s *story) staff(ctx context.Context) (string, error) {
-	invite := func(org *organization, p *person, name, role, facility string) error {
-		t := org.owner.Tenant(org.slug)
-		if org.facilities == nil {
-			org.facilities = map[string]string{}
-		}
-		f, err := t.CreateFacility(ctx, client.Facility{Name: facility}, "facility-"+facility)
-		if err != nil {
-			return fmt.Errorf("facility %s: %w", facility, err)
-		}
-		org.facilities[facility] = f.ID
-		p.email = role + "." + facility + "@" + org.slug + ".example"
-		_, err = t.CreateMember(ctx, client.NewMember{Email: p.email, Name: name, Role: role, Facilities: []string{f.ID}}, "member-"+p.email)
-		if err != nil {
-			return fmt.Errorf("member %s: %w", role, err)
-		}
-		return nil
-	}
-	if err := invite(s.a, &s.north, "Nora Patel", "nurse", "north"); err != nil {
+	if err := s.invite(ctx, s.a, &s.north, "Nora Patel", "nurse", "north"); err != nil {
 		return "", err
 	}
-	if err := invite(s.a, &s.south, "Sam Okafor", "nurse", "south"); err != nil {
+	if err := s.invite(ctx, s.a, &s.south, "Sam Okafor", "nurse", "south"); err != nil {
 		return "", err
 	}
-	if err := invite(s.b, &s.provider, "Priya Lindqvist", "provider", "harbor"); err != nil {
+	if err := s.invite(ctx, s.b, &s.provider, "Priya Lindqvist", "provider", "harbor"); err != nil {
 		return "", err
 	}
 	return "two nurses at two facilities of A, a provider at B", nil
