@@ -69,7 +69,7 @@ func TestTheCheckFindsChangedEntries(t *testing.T) {
 		"back-dated": {"audit_entry", "UPDATE %s SET at = at - interval '1 microsecond' WHERE seq = 5", Finding{4, 5, "the entry was changed"}},
 		"deleted":    {"audit_entry", "DELETE FROM %s WHERE seq = 7", Finding{6, 7, "the entry is gone"}},
 		"leaf gone":  {"audit_leaf", "DELETE FROM %s WHERE seq = 7", Finding{6, 0, "leaves 6 to 6 are gone"}},
-		"slipped in": {"audit_entry", "INSERT INTO %[1]s (id, xid, actor_kind, action, record_type, record_id, outcome, ip, device, request_id, detail) SELECT gen_random_uuid(), xid, 'system', 'x', '', '', 'ok', '', '', '', '{}' FROM %[1]s WHERE seq = 1", Finding{-1, 13, "the entry was put in behind the sealer's back"}},
+		"slipped in": {"audit_entry", "INSERT INTO %[1]s (id, xid, actor_kind, role, action, record_type, record_id, outcome, ip, device, request_id, detail) SELECT gen_random_uuid(), xid, 'system', '', 'x', '', '', 'ok', '', '', '', '{}' FROM %[1]s WHERE seq = 1", Finding{-1, 13, "the entry was put in behind the sealer's back"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := setup(t)
@@ -99,6 +99,7 @@ func TestARewrittenLogIsFoundByTheAnchor(t *testing.T) {
 	name := f.log.Log.Table("audit_entry")
 	audittest.Exec(t, f.super, "ALTER TABLE "+name+" DISABLE TRIGGER ALL")
 	audittest.Exec(t, f.super, "UPDATE "+name+" SET outcome = 'denied' WHERE seq = 2")
+	audittest.Exec(t, f.super, "ALTER TABLE "+name+" ENABLE TRIGGER ALL")
 	_, err := rewritten.Seal(ctx) // the same key: it was stolen
 	require.NoError(t, err)
 	_, err = f.log.Seal(ctx)
