@@ -144,7 +144,7 @@ func examineDisk(l Layout) Finding {
 	if err := syscall.Statfs(dir, &st); err != nil {
 		return Finding{Name: "disk", OK: true, Found: "cannot be told: " + err.Error()}
 	}
-	free := uint64(st.Bavail) * uint64(st.Bsize) //nolint:gosec,unconvert // sizes are positive; types differ by system
+	free := uint64(st.Bavail) * uint64(st.Bsize) //nolint:unconvert // the types differ by system
 	f := Finding{Name: "disk", OK: true, Found: fmt.Sprintf("%d GiB free at %s", free>>30, dir)}
 	if free < wantedDisk {
 		f.Do = fmt.Sprintf("a first build needs about %d GiB: make room, or set CARESPHERE_STATE and CARESPHERE_CACHE elsewhere", wantedDisk>>30)

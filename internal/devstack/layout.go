@@ -116,10 +116,10 @@ func (l Layout) Log(name string) string { return l.Path("logs", name+".log") }
 // folders makes the state folder. Others may pass through it, since the database
 // may run under another account, and see nothing in it.
 func (l Layout) folders() error {
-	if err := os.MkdirAll(l.State, 0o711); err != nil {
+	if err := os.MkdirAll(l.State, 0o711); err != nil { //nolint:gosec // the database's account passes through
 		return fmt.Errorf("making the state folder: %w", err)
 	}
-	if err := os.Chmod(l.State, 0o711); err != nil {
+	if err := os.Chmod(l.State, 0o711); err != nil { //nolint:gosec // the same
 		return fmt.Errorf("setting the state folder's mode: %w", err)
 	}
 	for _, dir := range []string{"tls", "secrets", "keys", "logs", "kratos", "blobs", "router", "worker-a", "worker-b", "vault", "s3"} {

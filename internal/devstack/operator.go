@@ -88,7 +88,7 @@ func EnsureOperator(ctx context.Context, l Layout) (Operator, error) {
 			return o, fmt.Errorf("enrolling the operator: %w", err)
 		}
 		o.TOTPSecret = enrolment.Secret
-		content, err := json.MarshalIndent(o, "", "  ")
+		content, err := json.MarshalIndent(o, "", "  ") //nolint:gosec // a file of mode 0600 is what they are for
 		if err != nil {
 			return o, fmt.Errorf("writing the operator's credentials: %w", err)
 		}

@@ -63,7 +63,7 @@ func LeasePorts() (base int, release func(), err error) {
 		return 0, nil, fmt.Errorf("making the folder of port leases: %w", err)
 	}
 	for base := firstLeased; base+PortBlock <= endOfLeased; base += PortBlock {
-		lock, err := os.OpenFile(filepath.Join(dir, strconv.Itoa(base)), os.O_CREATE|os.O_RDWR, 0o666)
+		lock, err := os.OpenFile(filepath.Join(dir, strconv.Itoa(base)), os.O_CREATE|os.O_RDWR, 0o600)
 		if err != nil { // another account's
 			continue
 		}

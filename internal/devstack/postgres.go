@@ -140,7 +140,7 @@ func (c *Cluster) socketDir() (string, error) {
 // ownDir makes the folder for the server's account alone. A folder that is
 // somebody else's is refused, not taken over.
 func (c *Cluster) ownDir(dir string) error {
-	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil { //nolint:gosec // the server's account passes through
 		return fmt.Errorf("making %s: %w", filepath.Dir(dir), err)
 	}
 	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {

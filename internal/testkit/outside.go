@@ -116,7 +116,7 @@ func (h *Host) startToxiproxy(ctx context.Context) (any, error) {
 		if err != nil {
 			return err
 		}
-		res, err := http.DefaultClient.Do(req)
+		res, err := plain.Do(req)
 		if err != nil {
 			return err
 		}

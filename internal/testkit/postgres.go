@@ -147,7 +147,7 @@ func (p *PG) template(ctx context.Context, admin *pgx.Conn, kind string) (string
 	name := "template_" + kind + "_" + hash
 	lock := fnv.New64a()
 	_, _ = lock.Write([]byte(name))
-	key := int64(lock.Sum64()) //nolint:gosec // any number does
+	key := int64(lock.Sum64()) // any number does
 	if _, err := admin.Exec(ctx, "SELECT pg_advisory_lock($1)", key); err != nil {
 		return "", err
 	}

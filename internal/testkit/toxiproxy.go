@@ -11,6 +11,9 @@ import (
 	"time"
 )
 
+// plain speaks to toxiproxy's API, which is on the loopback without TLS.
+var plain = &http.Client{Timeout: 10 * time.Second}
+
 // Proxy is a TCP proxy in front of a server, in which a test makes faults.
 type Proxy struct {
 	// Addr is the host:port to connect to in the server's place.
@@ -104,7 +107,7 @@ func (p *Proxy) call(method, path string, in, out any) {
 	if err != nil {
 		p.t.Fatalf("toxiproxy: %v", err)
 	}
-	res, err := http.DefaultClient.Do(req)
+	res, err := plain.Do(req)
 	if err != nil {
 		p.t.Fatalf("toxiproxy: %v", err)
 	}

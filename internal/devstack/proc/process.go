@@ -63,7 +63,7 @@ func Start(spec Spec) (*Process, error) {
 
 	// No CommandContext: its kill reaches the child alone, not its group, and
 	// gives it no time to end in order.
-	cmd := exec.Command(spec.Path, spec.Args...) //nolint:noctx // ended by Stop
+	cmd := exec.Command(spec.Path, spec.Args...)
 	cmd.Env = spec.Env
 	cmd.Dir = spec.Dir
 	cmd.Stdout, cmd.Stderr = log, log
@@ -100,15 +100,17 @@ func (p *Process) Stop(ctx context.Context) error {
 	_ = p.cmd.Process.Signal(p.spec.Stop)
 	grace := time.NewTimer(p.spec.Grace)
 	defer grace.Stop()
+	var why error
 	select {
 	case <-p.done:
 		return nil
 	case <-grace.C:
+		why = fmt.Errorf("%s did not end within %s and was killed", p.spec.Name, p.spec.Grace)
 	case <-ctx.Done():
+		why = fmt.Errorf("%s was killed: %w", p.spec.Name, ctx.Err())
 	}
 	p.Kill()
-	<-p.done
-	return fmt.Errorf("%s did not end within %s and was killed", p.spec.Name, p.spec.Grace)
+	return why
 }
 
 // Kill ends the process and everything in its group at once and waits for it.

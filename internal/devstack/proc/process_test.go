@@ -79,7 +79,7 @@ func TestACancelledStopKillsAtOnce(t *testing.T) {
 	require.NoError(t, p.Ready(t.Context(), says(p, "up")))
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	require.Error(t, p.Stop(ctx))
+	require.ErrorIs(t, p.Stop(ctx), context.Canceled)
 }
 
 func TestReadyTellsWhyItEnded(t *testing.T) {
@@ -105,7 +105,7 @@ func TestTailIsOfThisRunOnly(t *testing.T) {
 }
 
 func TestChildrenDieWithAKilledParent(t *testing.T) {
-	parent := exec.Command(os.Args[0]) //nolint:gosec // this very test binary
+	parent := exec.Command(os.Args[0])
 	parent.Env = append(os.Environ(), "PROC_TEST_PARENT="+filepath.Join(t.TempDir(), "log"))
 	out, err := parent.StdoutPipe()
 	require.NoError(t, err)

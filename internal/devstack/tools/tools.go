@@ -129,7 +129,7 @@ func (b Builder) Build(ctx context.Context, wanted ...Tool) (map[Tool]string, er
 	if len(missing) == 0 {
 		return paths, nil
 	}
-	if err := os.MkdirAll(filepath.Join(b.Cache, "bin"), 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Join(b.Cache, "bin"), 0o755); err != nil { //nolint:gosec // programs are no secret
 		return nil, fmt.Errorf("making the cache folder: %w", err)
 	}
 	unlock, err := lockFile(ctx, filepath.Join(b.Cache, "build.lock"))
