@@ -64,7 +64,7 @@ func (s *Site) showOrganization(c *fiber.Ctx, f api.Fleet) error {
 		page.Refresh = provisioningRefresh
 		page.Notice = &Notice{"info", "Your organization is being set up. This page follows by itself."}
 	case tenants.StateProvisioningFailed:
-		page.Notice = &Notice{"error", "The set-up stopped. We have been told; you can try again below."}
+		page.Notice = &Notice{"error", "The set-up stopped. The reason is shown below."}
 		if data.Owner {
 			data.Retry = &Form{Action: "/provisioning/retry", Submit: "Try again"}
 		}
