@@ -37,10 +37,10 @@ func TestMovesCellByCell(t *testing.T) {
 				w.Super(t, "UPDATE organization SET state = $2 WHERE id = $1", o.ID, string(from))
 				w.Decide(t, o.ID)
 				allowed := tenants.CanMove(from, to)
-				switch {
-				case to == tenants.StateLive: // resuming is for what was suspended or made read-only
+				switch to {
+				case tenants.StateLive: // resuming is for what was suspended or made read-only
 					allowed = from == tenants.StateSuspended || from == tenants.StateReadOnly
-				case to == tenants.StateProvisioning: // retrying is for what failed
+				case tenants.StateProvisioning: // retrying is for what failed
 					allowed = from == tenants.StateProvisioningFailed
 				}
 				before := w.Snapshot(t, "audit_entry")

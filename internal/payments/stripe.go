@@ -76,7 +76,7 @@ func (s *Stripe) Customer(ctx context.Context, p Payer) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	params := &stripe.CustomerParams{Name: stripe.String(p.LegalName)}
-	stamp(&params.Params, ctx, "customer", p)
+	stamp(ctx, &params.Params, "customer", p)
 	c, err := s.api.Customers.New(params)
 	if err != nil {
 		return "", translate("making a customer", err)
@@ -99,7 +99,7 @@ func (s *Stripe) Subscribe(ctx context.Context, p Payer, customer string) (Subsc
 		DaysUntilDue:     stripe.Int64(30),
 		Items:            []*stripe.SubscriptionItemsParams{{Price: stripe.String(price), Quantity: stripe.Int64(1)}},
 	}
-	stamp(&params.Params, ctx, "subscription", p)
+	stamp(ctx, &params.Params, "subscription", p)
 	sub, err := s.api.Subscriptions.New(params)
 	if err != nil {
 		return Subscription{}, translate("making a subscription", err)
@@ -124,7 +124,7 @@ func (s *Stripe) price(ctx context.Context) (string, error) {
 
 // stamp gives a request its deadline, its idempotency key and the only metadata
 // that is ever sent.
-func stamp(p *stripe.Params, ctx context.Context, what string, payer Payer) {
+func stamp(ctx context.Context, p *stripe.Params, what string, payer Payer) {
 	p.Context = ctx
 	p.SetIdempotencyKey("caresphere-" + what + "-" + payer.OrganizationID.String())
 	p.AddMetadata("organization_id", payer.OrganizationID.String())
