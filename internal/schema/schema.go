@@ -1,8 +1,7 @@
 // Package schema brings the control database and a cell's database to the
-// current version: our migrations, River's tables and the grants on them. It
-// owns the order and the version tables; the SQL is in package migrations. It
-// runs as the databases' owner roles and never as a superuser. Tenants' schemas
-// are the provisioner's.
+// current version. It owns the order and the version tables; the SQL is in package
+// migrations, the job queue's tables included. It runs as the databases' owner
+// roles and never as a superuser. Tenants' schemas are the provisioner's.
 package schema
 
 import (
@@ -11,8 +10,8 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io/fs"
+	"strings"
 
-	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/riverqueue/river/riverdriver/riverpgxv5"
 	"github.com/riverqueue/river/rivermigrate"
 
@@ -27,8 +26,7 @@ func Control(ctx context.Context, dsn string) (int, error) {
 	if err != nil {
 		return n, fmt.Errorf("migrating the control database: %w", err)
 	}
-	m, err := river(ctx, dsn)
-	return n + m, err
+	return n, checkRiver(ctx, dsn)
 }
 
 // Cell migrates what the tenants of a cell share, as cell_owner.
@@ -40,39 +38,32 @@ func Cell(ctx context.Context, dsn string) (int, error) {
 	return n, nil
 }
 
-// The control plane inserts jobs in the transaction of what caused them; the
-// provisioner works them off.
-const riverGrants = `
-GRANT SELECT, INSERT, UPDATE ON river_job TO controlplane;
-GRANT USAGE ON SEQUENCE river_job_id_seq TO controlplane, provisioner;
-GRANT SELECT, INSERT, UPDATE, DELETE ON river_job, river_leader, river_queue TO provisioner;
-GRANT SELECT ON river_migration TO controlplane, provisioner;`
-
-func river(ctx context.Context, dsn string) (int, error) {
-	pool, err := pgxpool.New(ctx, dsn)
+// checkRiver holds the job queue's tables, which are among our migrations, against
+// the version of River that this program was built with.
+func checkRiver(ctx context.Context, dsn string) error {
+	pool, err := pg.Open(ctx, dsn, pg.Options{ApplicationName: "migrate", MaxConns: 1})
 	if err != nil {
-		return 0, fmt.Errorf("connecting to the control database: %w", err)
+		return fmt.Errorf("connecting to the control database: %w", err)
 	}
 	defer pool.Close()
 	migrator, err := rivermigrate.New(riverpgxv5.New(pool), nil)
 	if err != nil {
-		return 0, fmt.Errorf("reading River's migrations: %w", err)
+		return fmt.Errorf("reading River's migrations: %w", err)
 	}
-	done, err := migrator.Migrate(ctx, rivermigrate.DirectionUp, nil)
+	found, err := migrator.Validate(ctx, nil)
 	if err != nil {
-		return 0, fmt.Errorf("migrating River's tables: %w", err)
+		return fmt.Errorf("reading the version of River's tables: %w", err)
 	}
-	if _, err := pool.Exec(ctx, riverGrants); err != nil {
-		return len(done.Versions), fmt.Errorf("granting River's tables: %w", err)
+	if !found.OK {
+		return fmt.Errorf("the job queue's tables do not fit this version of River: %s", strings.Join(found.Messages, "; "))
 	}
-	return len(done.Versions), nil
+	return nil
 }
 
 // Hash names the state that Control and Cell lead to: it changes with any
-// migration and with the grants.
+// migration.
 func Hash() (string, error) {
 	h := sha256.New()
-	fmt.Fprintf(h, "%s\n", riverGrants)
 	for _, set := range []fs.FS{migrations.Control, migrations.Cell} {
 		err := fs.WalkDir(set, ".", func(path string, entry fs.DirEntry, err error) error {
 			if err != nil || entry.IsDir() {
