@@ -3,6 +3,7 @@ package baa
 import (
 	"bytes"
 	"html"
+	"strconv"
 	"strings"
 )
 
@@ -30,12 +31,15 @@ func blocks(document []byte) []block {
 	return out
 }
 
-// HTML returns the canonical text as the inside of a page: headings and
-// paragraphs, every character of the text escaped.
-func HTML(document []byte) string {
+// HTML returns the canonical text as a part of a page: headings, the highest of
+// them of the given level, and paragraphs, every character of the text escaped.
+func HTML(document []byte, level int) string {
 	var b bytes.Buffer
 	for _, l := range blocks(document) {
-		tag := [...]string{"p", "h1", "h2"}[l.level]
+		tag := "p"
+		if l.level > 0 {
+			tag = "h" + strconv.Itoa(level+l.level-1)
+		}
 		b.WriteString("<" + tag + ">" + html.EscapeString(l.text) + "</" + tag + ">\n")
 	}
 	return b.String()
@@ -45,6 +49,6 @@ func HTML(document []byte) string {
 func Page(document []byte, hash string) string {
 	return "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">" +
 		"<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">" +
-		"<title>Business Associate Agreement</title></head><body>\n<main>\n" + HTML(document) +
+		"<title>Business Associate Agreement</title></head><body>\n<main>\n" + HTML(document, 1) +
 		"</main>\n<footer><p>SHA-256 of the canonical text: <code>" + html.EscapeString(hash) + "</code></p></footer>\n</body></html>\n"
 }
