@@ -125,19 +125,19 @@ func detailJSON(m map[string]string) string {
 	return string(b)
 }
 
-// Clean returns s as valid UTF-8 without control characters, at most max bytes
+// Clean returns s as valid UTF-8 without control characters, at most that many bytes
 // long and cut between characters.
-func Clean(s string, max int) string {
+func Clean(s string, most int) string {
 	s = strings.Map(func(r rune) rune {
 		if r < 0x20 || r == 0x7f {
 			return ' '
 		}
 		return r
 	}, strings.ToValidUTF8(s, "\uFFFD"))
-	if len(s) <= max {
+	if len(s) <= most {
 		return s
 	}
-	s = s[:max]
+	s = s[:most]
 	for !utf8.ValidString(s) {
 		s = s[:len(s)-1]
 	}

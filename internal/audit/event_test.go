@@ -2,6 +2,7 @@ package audit_test
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -156,7 +157,7 @@ func TestNobodyChangesTheTrail(t *testing.T) {
 	n.Record(t, c, a, audit.Event{Action: "client.read"})
 
 	control := audittest.Control(t)
-	tables := append(tenantTables, "audit_anchor")
+	tables := slices.Concat(tenantTables, []string{"audit_anchor"})
 	refuse("controlplane", control, "public", tables, "42501")
 	refuse("provisioner", control, "public", tables, "42501", "CS002")
 	refuse("platform_owner", control, "public", tables, "CS002")

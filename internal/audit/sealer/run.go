@@ -152,7 +152,7 @@ func (u *unit) listenOnce(ctx context.Context) error {
 func (u *unit) sweep(ctx context.Context) {
 	for ctx.Err() == nil {
 		// Jitter keeps several sealers from looking at the same moment.
-		pause(ctx, u.s.cfg.Sweep/2+rand.N(u.s.cfg.Sweep))
+		pause(ctx, u.s.cfg.Sweep/2+rand.N(u.s.cfg.Sweep)) //nolint:gosec // nothing secret depends on it
 		u.markAll(ctx)
 	}
 }
