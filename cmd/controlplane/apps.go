@@ -35,7 +35,7 @@ func (p *plane) publicApp() *fiber.App {
 	h := api.Realm{Gate: r.gate, API: httpx.NewAPI(app, app, httpx.APIConfig{
 		Title: "CareSphere control plane", Version: apiVersion,
 		Description: "Signing up, the business associate agreement and the organization's way to going live. Sessions come from the self-service flows under /.ory/ (Ory Kratos); records are under /t/{slug}/ and have a document of their own at /t/openapi.json.",
-		Servers:     []string{r.origin}, Security: httpx.SessionSecurity(session.Customer.CookieName()),
+		Servers:     []string{"/"}, Security: httpx.SessionSecurity(session.Customer.CookieName()),
 		Tags: []httpx.Tag{{Name: "Onboarding", Description: "From signing up to a session with a second factor."},
 			{Name: "Organization", Description: "The organization and its provisioning."},
 			{Name: "Agreements", Description: "The business associate agreement."}},
@@ -58,7 +58,7 @@ func (p *plane) operatorApp() *fiber.App {
 	h := api.Realm{Gate: r.gate, API: httpx.NewAPI(app, app, httpx.APIConfig{
 		Title: "CareSphere operations", Version: apiVersion,
 		Description: "What the platform's operators do. Nothing here shows clinical records.",
-		Servers:     []string{r.origin}, Security: httpx.SessionSecurity(session.Operator.CookieName()),
+		Servers:     []string{"/"}, Security: httpx.SessionSecurity(session.Operator.CookieName()),
 		Tags: []httpx.Tag{{Name: "Account", Description: "The signed-in operator."},
 			{Name: "Fleet", Description: "The fleet of organizations."},
 			{Name: "Agreements", Description: "Countersigning and ending agreements."}},
