@@ -113,6 +113,9 @@ func (l Layout) CA() string { return l.Path("tls", "ca.crt") }
 // Log is a part's log file.
 func (l Layout) Log(name string) string { return l.Path("logs", name+".log") }
 
+// Traces is the file of a program's spans, JSON lines, if the stack writes them.
+func (l Layout) Traces(name string) string { return l.Path("logs", name+".traces") }
+
 // folders makes the state folder. Others may pass through it, since the database
 // may run under another account, and see nothing in it.
 func (l Layout) folders() error {

@@ -65,6 +65,9 @@ func (s *services) commonEnv(cfg Config, env map[string]string, name string, pai
 			env[passed] = v
 		}
 	}
+	if cfg.Traces {
+		env["TRACES"] = "file:" + cfg.Layout.Traces(name)
+	}
 }
 
 func (s *services) controlPlaneEnv(cfg Config) map[string]string {

@@ -30,6 +30,8 @@ type Config struct {
 	// Volatile gives up safety against a power loss, and password hashing that
 	// takes its time, for speed: for tests.
 	Volatile bool
+	// Traces has each program write its spans to Layout.Traces.
+	Traces bool
 	// Progress gets one line a step.
 	Progress io.Writer
 }

@@ -97,6 +97,16 @@ func (s *RunningStack) Log(t testing.TB, program string) string {
 	return string(content)
 }
 
+// Spans returns what a program has traced so far, JSON lines.
+func (s *RunningStack) Spans(t testing.TB, program string) string {
+	t.Helper()
+	content, err := os.ReadFile(s.info.Layout.Traces(program))
+	if err != nil {
+		t.Fatalf("reading the spans of %s: %v", program, err)
+	}
+	return string(content)
+}
+
 // PID is the process number of a program's current life.
 func (s *RunningStack) PID(t testing.TB, program string) int {
 	t.Helper()
@@ -136,7 +146,7 @@ func (h *Host) startStack(ctx context.Context, name string, full bool) (any, err
 	h.onClose(func(context.Context) error { release(); return nil })
 	layout := devstack.Layout{State: filepath.Join(h.dir, "stack-"+name+"-"+strconv.FormatBool(full)), Base: base}
 	stack, err := devstack.Start(ctx, devstack.Config{
-		Layout: layout, Binaries: binaries, Cache: h.builder.Cache, Full: full, Volatile: true, Progress: h.builder.Progress,
+		Layout: layout, Binaries: binaries, Cache: h.builder.Cache, Full: full, Volatile: true, Traces: true, Progress: h.builder.Progress,
 	})
 	if err != nil {
 		return nil, err
