@@ -58,8 +58,9 @@ type Cell struct {
 	People *People
 	// Invited are the invitations that went to the control plane.
 	Invited *Invitations
-	// Probe signs probe tokens as the provisioner does.
-	Probe note.Signer
+	// Probe signs probe tokens as the provisioner does; AuditKey is the sealer's.
+	Probe    note.Signer
+	AuditKey string
 
 	authority *tenantdb.CA
 	owner     *pgxpool.Pool
@@ -131,7 +132,8 @@ func (c *Cell) work(t testing.TB, o options) {
 	c.Gate = session.NewGate(CellID, o.identity, c.Routes, c.Door)
 	probe, probePub := key(t, "caresphere-probe")
 	exporter, exporterPub := key(t, "caresphere-export")
-	_, auditPub := key(t, "caresphere-audit")
+	audit, auditPub := key(t, "caresphere-audit")
+	c.AuditKey = audit
 	c.Probe = signer(t, probe)
 	verifier, err := note.NewVerifier(probePub)
 	if err != nil {

@@ -59,7 +59,11 @@ func (n *Tenant) makeSchema(ctx context.Context, t testing.TB) {
 		}
 	}
 	t.Cleanup(func() {
-		// Roles are the cluster's: they outlive the database unless taken out first.
+		// Roles are the cluster's: they outlive the database unless taken out first,
+		// and only who granted CONNECT takes it back.
+		if _, err := owner.Exec(ctx, "REVOKE CONNECT ON DATABASE "+n.cell.DB.Name+" FROM "+n.Role); err != nil {
+			t.Logf("taking CONNECT back: %v", err)
+		}
 		for _, sql := range []string{"DROP SCHEMA " + n.Role + " CASCADE", "DROP OWNED BY " + n.Role, "DROP ROLE " + n.Role} {
 			if _, err := n.cell.Super.Exec(ctx, sql); err != nil {
 				t.Logf("%s: %v", sql, err)
