@@ -16,7 +16,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/cookiejar"
 	"strings"
@@ -40,8 +39,6 @@ type Options struct {
 	Roots *x509.CertPool
 	// Token is a session token to send as a bearer, instead of cookies.
 	Token string
-	// From is the local address to call from, as "127.0.0.2"; the system's choice if empty.
-	From string
 	// Timeout bounds one exchange; 30 s if zero.
 	Timeout time.Duration
 }
@@ -55,9 +52,6 @@ func New(origin string, o Options) *Client {
 	t := http.DefaultTransport.(*http.Transport).Clone()
 	t.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: o.Roots}
 	t.Proxy = nil
-	if o.From != "" {
-		t.DialContext = (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(o.From)}}).DialContext
-	}
 	return &Client{
 		origin: strings.TrimSuffix(origin, "/"),
 		token:  o.Token,

@@ -27,6 +27,7 @@ type Options struct {
 
 // organization is one tenant in the making.
 type organization struct {
+	id                       string
 	legalName, slug, setting string
 	owner                    person
 	ownerName                string

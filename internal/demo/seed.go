@@ -77,10 +77,13 @@ func (s *story) seedOrganization(ctx context.Context) error {
 	org := s.a
 	c := client.New(s.o.Origin, s.tls)
 	defer c.Close()
-	var err error
+	var (
+		made client.SignedUp
+		err  error
+	)
 	for range 2 {
 		org.owner.email = "owner@" + org.slug + ".example"
-		_, err = c.SignUp(ctx, client.SignUp{
+		made, err = c.SignUp(ctx, client.SignUp{
 			Organization: client.SignUpOrganization{LegalName: org.legalName, Slug: org.slug, CareSetting: org.setting},
 			Owner:        client.SignUpOwner{Name: org.ownerName, Email: org.owner.email},
 		}, "seed-"+org.slug+s.suffix)
@@ -93,33 +96,45 @@ func (s *story) seedOrganization(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	org.id = made.OrganizationID
 	org.owner.Client, org.owner.password, org.owner.secret, err = Join(ctx, s.o.Origin, s.tls, org.owner.email)
 	return err
 }
 
 func (s *story) seedAgreement(ctx context.Context) error {
 	org := s.a
-	baa, err := org.owner.CurrentBAA(ctx)
-	if err != nil {
-		return err
+	if s.operator == nil {
+		s.operator = client.New(s.o.Operator.Origin, s.tls)
+		if err := s.operator.SignIn(ctx, s.o.Operator.Email, s.o.Operator.Password, s.o.Operator.TOTPSecret); err != nil {
+			return fmt.Errorf("the operator: %w", err)
+		}
 	}
-	baa, err = org.owner.SignBAA(ctx, baa.ID, client.Signature{Name: org.ownerName, Title: "Executive Director",
-		Authority: "I am authorized to bind the organization.", Consent: true, Intent: true, DocumentSHA256: baa.DocumentSHA256})
-	if err != nil {
-		return err
-	}
-	s.operator = client.New(s.o.Operator.Origin, s.tls)
-	if err := s.operator.SignIn(ctx, s.o.Operator.Email, s.o.Operator.Password, s.o.Operator.TOTPSecret); err != nil {
-		return fmt.Errorf("the operator: %w", err)
-	}
-	if _, err := s.operator.CountersignBAA(ctx, baa.ID, client.Signature{Name: "Riley Stone", Title: "Compliance Officer",
-		Consent: true, Intent: true, DocumentSHA256: baa.DocumentSHA256}); err != nil {
+	var err error
+	if org.baa, err = agree(ctx, org, s.operator); err != nil {
 		return err
 	}
 	return until(ctx, 60*time.Second, 200*time.Millisecond, func(ctx context.Context) (bool, string, error) {
 		err := org.owner.Tenant(org.slug).Do(ctx, http.MethodGet, "/session", nil, nil)
 		return err == nil, "", err
 	})
+}
+
+// agree has both parties sign the agreement that waits, or a new one.
+func agree(ctx context.Context, org *organization, operator *client.Client) (client.BAA, error) {
+	baa, err := org.owner.CurrentBAA(ctx)
+	if err == nil && baa.State != "draft" {
+		baa, err = org.owner.NewBAA(ctx)
+	}
+	if err != nil {
+		return baa, err
+	}
+	baa, err = org.owner.SignBAA(ctx, baa.ID, client.Signature{Name: org.ownerName, Title: "Executive Director",
+		Authority: "I am authorized to bind the organization.", Consent: true, Intent: true, DocumentSHA256: baa.DocumentSHA256})
+	if err != nil {
+		return baa, err
+	}
+	return operator.CountersignBAA(ctx, baa.ID, client.Signature{Name: "Riley Stone", Title: "Compliance Officer",
+		Consent: true, Intent: true, DocumentSHA256: baa.DocumentSHA256})
 }
 
 func (s *story) seedStaff(ctx context.Context) error {
