@@ -138,3 +138,19 @@ func (c *Cell) Do(t testing.TB, method, path string, body any, headers ...string
 	}
 	return Answer{Status: res.StatusCode, Header: res.Header, Body: raw}
 }
+
+// Actor signs the person in, as the session gate would, and returns who they are
+// to the door.
+func (n *Tenant) Actor(t testing.TB, p *Person) tenants.Actor {
+	t.Helper()
+	a, err := n.cell.Door.Authorize(t.Context(), n.ID, p.ID, p.SessionID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	actor := tenants.Actor{Kind: tenants.ActorMember, ID: p.ID, TenantID: n.ID, SessionID: p.SessionID, Role: a.Role,
+		Facilities: a.Facilities, AuthzVersion: a.Version, IP: "203.0.113.7", Device: "test", RequestID: tenants.NewID().String()}
+	if err := n.cell.Door.SignIn(t.Context(), actor); err != nil {
+		t.Fatal(err)
+	}
+	return actor
+}
