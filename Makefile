@@ -12,7 +12,7 @@ export CARESPHERE_CACHE
 
 GOLANGCI := $(CARESPHERE_CACHE)/bin/golangci-lint-$(GOLANGCI_VERSION)/golangci-lint
 SQLC := $(CARESPHERE_CACHE)/bin/sqlc-$(SQLC_VERSION)/sqlc
-HARNESS := go run ./internal/testkit/cmd/harness --
+HARNESS := go run ./internal/testkit/cmd/harness
 # One package, one test: make test PKG=./internal/pg ARGS='-run TestOpen -v'
 PKG ?= ./...
 ARGS ?=
@@ -32,11 +32,11 @@ run: build ## run the whole platform here until Ctrl-C (STACK=full: with Vault, 
 
 .PHONY: test
 test: ## run all tests against real servers, started once
-	$(HARNESS) go test -timeout 40m $(ARGS) $(PKG)
+	$(HARNESS) $(if $(filter ./...,$(PKG)),-tools) -- go test -timeout 40m $(ARGS) $(PKG)
 
 .PHONY: bench
 bench: ## measure the hot paths
-	$(HARNESS) go test -timeout 40m -run '^$$' -bench . -benchmem $(ARGS) $(PKG)
+	$(HARNESS) -- go test -timeout 40m -run '^$$' -bench . -benchmem $(ARGS) $(PKG)
 
 .PHONY: lint
 lint: $(GOLANGCI) ## check the rules of the code

@@ -73,6 +73,14 @@ func NewHost() (*Host, error) {
 	return h, nil
 }
 
+// BuildTools builds all servers that are not in the cache yet.
+func (h *Host) BuildTools() error {
+	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
+	defer cancel()
+	_, err := h.builder.Build(ctx, tools.All()...)
+	return err
+}
+
 // Get returns a server's location, starting the server if this is the first call.
 func (h *Host) Get(what string, params url.Values) (any, error) {
 	if verb, ok := strings.CutPrefix(what, "stack-"); ok {

@@ -132,11 +132,6 @@ func (b Builder) Build(ctx context.Context, wanted ...Tool) (map[Tool]string, er
 	if err := os.MkdirAll(filepath.Join(b.Cache, "bin"), 0o755); err != nil { //nolint:gosec // programs are no secret
 		return nil, fmt.Errorf("making the cache folder: %w", err)
 	}
-	unlock, err := lockFile(ctx, filepath.Join(b.Cache, "build.lock"))
-	if err != nil {
-		return nil, fmt.Errorf("waiting for another build: %w", err)
-	}
-	defer unlock()
 	for _, t := range missing {
 		if err := b.build(ctx, t, paths[t]); err != nil {
 			return nil, err
@@ -146,6 +141,11 @@ func (b Builder) Build(ctx context.Context, wanted ...Tool) (map[Tool]string, er
 }
 
 func (b Builder) build(ctx context.Context, t Tool, path string) error {
+	unlock, err := lockFile(ctx, filepath.Join(b.Cache, "build.lock"))
+	if err != nil {
+		return fmt.Errorf("waiting for another build: %w", err)
+	}
+	defer unlock()
 	if _, built, err := b.Path(t); err != nil || built { // by whom we waited for
 		return err
 	}

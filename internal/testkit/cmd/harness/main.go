@@ -1,7 +1,10 @@
 // Command harness runs a command, by nature `go test`, with one set of servers
 // for all of its processes. A server starts when the first test asks for it.
 //
-//	go run ./internal/testkit/cmd/harness -- go test ./...
+//	go run ./internal/testkit/cmd/harness [-tools] -- go test ./...
+//
+// With -tools all servers are built before the command starts, so that no test's
+// time limit runs while they are.
 package main
 
 import (
@@ -18,15 +21,18 @@ import (
 )
 
 func main() {
-	args := os.Args[1:]
+	args, tools := os.Args[1:], false
+	if len(args) > 0 && args[0] == "-tools" {
+		args, tools = args[1:], true
+	}
 	if len(args) > 0 && args[0] == "--" {
 		args = args[1:]
 	}
 	if len(args) == 0 {
-		fmt.Fprintln(os.Stderr, "usage: harness -- command [argument...]")
+		fmt.Fprintln(os.Stderr, "usage: harness [-tools] -- command [argument...]")
 		os.Exit(2)
 	}
-	code, err := run(args)
+	code, err := run(args, tools)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "harness:", err)
 	}
@@ -34,7 +40,7 @@ func main() {
 }
 
 // run returns the command's exit code.
-func run(args []string) (int, error) {
+func run(args []string, tools bool) (int, error) {
 	host, err := testkit.NewHost()
 	if err != nil {
 		return 1, err
@@ -44,6 +50,11 @@ func run(args []string) (int, error) {
 		defer cancel()
 		host.Close(ctx)
 	}()
+	if tools {
+		if err := host.BuildTools(); err != nil {
+			return 1, err
+		}
+	}
 	socket, err := host.Listen()
 	if err != nil {
 		return 1, err
