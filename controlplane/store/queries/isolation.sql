@@ -1,0 +1,92 @@
+-- name: IsolationAsk :exec
+INSERT INTO isolation_run (id, kind, cell_id, organization_id, asked_by)
+VALUES (@id, @kind, @cell_id, sqlc.narg(organization_id), @asked_by);
+
+-- name: IsolationSchedule :execrows
+-- The next proof of the whole cell, if the last one was asked for long enough ago
+-- and there is somebody to prove.
+INSERT INTO isolation_run (id, kind, cell_id, asked_by)
+SELECT @id, 'proof', @cell_id, 'schedule'
+WHERE EXISTS (SELECT 1 FROM organization o WHERE o.cell_id = @cell_id AND o.state IN ('live', 'read_only', 'suspended', 'quarantined'))
+  AND NOT EXISTS (
+    SELECT 1 FROM isolation_run r
+    WHERE r.cell_id = @cell_id AND r.kind = 'proof' AND r.organization_id IS NULL
+      AND r.asked_at > now() - make_interval(secs => @every_seconds::float8));
+
+-- name: IsolationStart :one
+-- A run whose process was killed is taken again by the job's next try.
+UPDATE isolation_run SET state = 'running', started_at = now()
+WHERE id = @id AND state IN ('waiting', 'running')
+RETURNING id, number, kind, cell_id, organization_id, asked_by, asked_at;
+
+-- name: IsolationFinish :execrows
+UPDATE isolation_run
+SET state = @state, reason = @reason, ok = @ok, proven = @proven, failed = @failed, unproven = @unproven,
+    document = @document, finished_at = clock_timestamp()
+WHERE id = @id AND state = 'running';
+
+-- name: IsolationRun :one
+SELECT r.id, r.number, r.kind, r.cell_id, r.organization_id, coalesce(o.slug, '') AS slug, r.asked_by, r.state, r.reason,
+       r.ok, r.proven, r.failed, r.unproven, r.asked_at, r.started_at, r.finished_at
+FROM isolation_run r
+LEFT JOIN organization o ON o.id = r.organization_id
+WHERE r.id = @id;
+
+-- name: IsolationDocument :one
+SELECT kind, state, document FROM isolation_run WHERE id = @id;
+
+-- name: IsolationRuns :many
+SELECT r.id, r.number, r.kind, r.cell_id, r.organization_id, coalesce(o.slug, '') AS slug, r.asked_by, r.state, r.reason,
+       r.ok, r.proven, r.failed, r.unproven, r.asked_at, r.started_at, r.finished_at
+FROM isolation_run r
+LEFT JOIN organization o ON o.id = r.organization_id
+ORDER BY r.number DESC
+LIMIT @count;
+
+-- name: IsolationTenants :many
+-- The tenants of a cell that a proof covers: those that were live once.
+SELECT id, slug, state, gate_mode, gate_version, gate_applied, key_alive, placement_epoch
+FROM organization
+WHERE cell_id = @cell_id AND state IN ('live', 'read_only', 'suspended', 'quarantined')
+ORDER BY id;
+
+-- name: IsolationTenant :one
+SELECT id, slug, state, gate_mode, gate_version, gate_applied, key_alive, placement_epoch
+FROM organization
+WHERE id = @id AND cell_id = @cell_id AND state IN ('live', 'read_only', 'suspended', 'quarantined');
+
+-- name: IsolationResultAdd :exec
+INSERT INTO isolation_result (organization_id, run_id, verdict, findings, summary)
+VALUES (@organization_id, @run_id, @verdict, @findings, @summary)
+ON CONFLICT ON CONSTRAINT isolation_result_pk DO NOTHING;
+
+-- name: IsolationNewest :one
+SELECT organization_id, run_id, verdict, findings, summary, proved_at
+FROM isolation_result
+WHERE organization_id = @organization_id
+ORDER BY proved_at DESC
+LIMIT 1;
+
+-- name: IsolationVerdicts :many
+-- The newest result of every organization that has one, those in trouble first.
+SELECT o.id, o.slug, o.legal_name, o.state, r.verdict, r.findings, r.summary, r.proved_at, r.run_id
+FROM organization o
+JOIN LATERAL (
+    SELECT verdict, findings, summary, proved_at, run_id FROM isolation_result
+    WHERE organization_id = o.id ORDER BY proved_at DESC LIMIT 1) r ON true
+WHERE o.state <> 'closed'
+ORDER BY (r.verdict = 'proven'), o.slug
+LIMIT @count;
+
+-- name: IsolationQuarantined :one
+SELECT count(*) FROM organization WHERE state = 'quarantined';
+
+-- name: IsolationPlace :one
+SELECT id, cell_id FROM organization WHERE slug = @slug AND state IN ('live', 'read_only', 'suspended', 'quarantined');
+
+-- name: IsolationCells :many
+SELECT id FROM cell ORDER BY id;
+
+-- name: IsolationPurge :execrows
+DELETE FROM isolation_run
+WHERE asked_by = 'schedule' AND finished_at < now() - make_interval(secs => @older_seconds::float8);
