@@ -137,7 +137,7 @@ func (x *exchange) guardSecondFactor() error {
 		return err
 	}
 	if !first {
-		return tenants.Invalid("body.totp_code", "was used already: wait for the next code of the app")
+		return tenants.Invalid("body.totp_code", "was used already: wait for the app's next code")
 	}
 	return nil
 }

@@ -14,12 +14,10 @@ import (
 )
 
 func TestEmailHasOneSpelling(t *testing.T) {
-	for given, want := range map[string]string{
-		"dana@example.org": "dana@example.org", " Dana.W+x@Example.ORG ": "dana.w+x@example.org", "o'hara@a-b.example": "o'hara@a-b.example",
-	} {
-		got, err := input.ParseEmail("f", given)
-		require.NoError(t, err, given)
-		assert.Equal(t, want, got)
+	for _, c := range [][2]string{{"dana@example.org", "dana@example.org"}, {" Dana.W+x@Example.ORG ", "dana.w+x@example.org"}, {"o'hara@a-b.example", "o'hara@a-b.example"}} {
+		got, err := input.ParseEmail("f", c[0])
+		require.NoError(t, err, c[0])
+		assert.Equal(t, c[1], got)
 	}
 	for _, bad := range []string{"", "x", "@example.org", "a@b", "a@.org", "a@org.", "a b@example.org", "a@example.org\n", "a@exa\x00mple.org",
 		"<a@example.org>", "Dana <a@example.org>", "a@example.org,b@example.org", "\"a\"@example.org", "a@[127.0.0.1]", "ä@example.org", "a@exämple.org",

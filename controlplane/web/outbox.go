@@ -3,6 +3,7 @@ package web
 import (
 	"context"
 	"net/http"
+	"regexp"
 	"time"
 
 	"github.com/gofiber/fiber/v2"
@@ -29,6 +30,16 @@ type letter struct {
 type outboxPage struct {
 	To      string
 	Letters []letter
+}
+
+var linkInLetter = regexp.MustCompile(`https://localhost:[0-9]+(/[A-Za-z0-9/?=_-]*)`)
+
+// Link is the path on this origin that the letter leads to, or "".
+func (l letter) Link() string {
+	if m := linkInLetter.FindStringSubmatch(l.Body); m != nil {
+		return m[1]
+	}
+	return ""
 }
 
 // MountOutbox shows all mail to everybody. Only a local stack may have it: with

@@ -8,7 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/gofiber/fiber/v2"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"github.com/valyala/fasthttp"
@@ -16,6 +15,7 @@ import (
 
 	"github.com/caresphere/caresphere/controlplane/session"
 	"github.com/caresphere/caresphere/controlplane/signup"
+	"github.com/caresphere/caresphere/internal/httpx"
 	"github.com/caresphere/caresphere/internal/identity"
 	"github.com/caresphere/caresphere/tenants"
 )
@@ -24,7 +24,7 @@ func render(t *testing.T, name string, p Page) string {
 	t.Helper()
 	r, err := NewRenderer(session.Customer, []NavItem{{"/account", "Account"}}, true)
 	require.NoError(t, err)
-	app := fiber.New()
+	app := httpx.New(httpx.Config{Name: "test"})
 	c := app.AcquireCtx(&fasthttp.RequestCtx{})
 	defer app.ReleaseCtx(c)
 	require.NoError(t, r.Render(c, 200, name, p))

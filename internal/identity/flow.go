@@ -99,32 +99,37 @@ func (c *Client) Flow(ctx context.Context, kind FlowKind, id, cookie string) (Fl
 	defer cancel()
 	api := c.public.FrontendAPI
 	var (
-		raw  any
-		resp *http.Response
-		err  error
+		raw any
+		err error
 	)
 	switch kind {
 	case FlowLogin:
-		raw, resp, err = api.GetLoginFlow(ctx).Id(id).Cookie(cookie).Execute()
+		raw, err = fetched(api.GetLoginFlow(ctx).Id(id).Cookie(cookie).Execute()) //nolint:bodyclose // fetched closes it
 	case FlowRecovery:
-		raw, resp, err = api.GetRecoveryFlow(ctx).Id(id).Cookie(cookie).Execute()
+		raw, err = fetched(api.GetRecoveryFlow(ctx).Id(id).Cookie(cookie).Execute()) //nolint:bodyclose // fetched closes it
 	case FlowSettings:
-		raw, resp, err = api.GetSettingsFlow(ctx).Id(id).Cookie(cookie).Execute()
+		raw, err = fetched(api.GetSettingsFlow(ctx).Id(id).Cookie(cookie).Execute()) //nolint:bodyclose // fetched closes it
 	case FlowVerification:
-		raw, resp, err = api.GetVerificationFlow(ctx).Id(id).Cookie(cookie).Execute()
+		raw, err = fetched(api.GetVerificationFlow(ctx).Id(id).Cookie(cookie).Execute()) //nolint:bodyclose // fetched closes it
 	default:
 		return Flow{}, tenants.NotFound()
 	}
+	switch tenants.KindOf(err) {
+	case "":
+		return readFlow(raw)
+	case tenants.KindForbidden, tenants.KindInvalid:
+		return Flow{}, tenants.WrapError(tenants.KindNotFound, "the form has expired", err)
+	}
+	return Flow{}, err
+}
+
+// fetched closes what the library left open and gives its error a kind.
+func fetched[T any](raw T, resp *http.Response, err error) (any, error) {
 	closeBody(resp)
 	if err != nil {
-		err = translate("fetching a flow", resp, err)
-		switch tenants.KindOf(err) {
-		case tenants.KindForbidden, tenants.KindInvalid:
-			return Flow{}, tenants.WrapError(tenants.KindNotFound, "the form has expired", err)
-		}
-		return Flow{}, err
+		return nil, translate("fetching a flow", resp, err)
 	}
-	return readFlow(raw)
+	return raw, nil
 }
 
 // flowDoc is the part of a flow's JSON that Flow keeps.
