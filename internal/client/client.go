@@ -66,6 +66,19 @@ func New(origin string, o Options) *Client {
 // Origin returns the origin that the client speaks to.
 func (c *Client) Origin() string { return c.origin }
 
+// Cookie returns the Cookie header that the client sends to the path: what a
+// browser in its place would hold.
+func (c *Client) Cookie(path string) string {
+	req, err := http.NewRequest(http.MethodGet, c.origin+path, nil)
+	if err != nil {
+		return ""
+	}
+	for _, k := range c.http.Jar.Cookies(req.URL) {
+		req.AddCookie(k)
+	}
+	return req.Header.Get("Cookie")
+}
+
 // Close drops idle connections.
 func (c *Client) Close() { c.http.CloseIdleConnections() }
 
