@@ -11,7 +11,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgxpool"
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/caresphere/caresphere/dataplane/access"
@@ -28,17 +27,25 @@ import (
 	"github.com/caresphere/caresphere/internal/pg"
 	"github.com/caresphere/caresphere/internal/phi"
 	"github.com/caresphere/caresphere/internal/routes"
+	"github.com/caresphere/caresphere/internal/tenantdb"
 	"github.com/caresphere/caresphere/tenants"
 )
 
 // hintsEvery is how long hints for others are gathered.
 const hintsEvery = 100 * time.Millisecond
 
+// database is the cell's, as the worker's own role sees it: credentials and hints.
+type database interface {
+	tenantdb.Queryer
+	Ping(ctx context.Context) error
+	Close()
+}
+
 // worker holds what runs.
 type worker struct {
 	cfg      settings
 	obs      *obs.Obs
-	cell     *pgxpool.Pool
+	cell     database
 	kms      kms.KMS
 	cipher   *phi.Cipher
 	door     *access.Door
@@ -62,9 +69,11 @@ func newWorker(ctx context.Context, cfg settings, o *obs.Obs) (_ *worker, err er
 	if err != nil {
 		return nil, err
 	}
-	if w.cell, err = pg.Open(ctx, cfg.CellDSN, pg.Options{ApplicationName: "caresphere-dataplane", MaxConns: 4, Tracer: obspg.Tracer()}); err != nil {
+	cell, err := pg.Open(ctx, cfg.CellDSN, pg.Options{ApplicationName: "caresphere-dataplane", MaxConns: 4, Tracer: obspg.Tracer()})
+	if err != nil {
 		return nil, fmt.Errorf("opening the cell's database: %w", err)
 	}
+	w.cell = cell
 	if w.kms, err = kms.Open(ctx, cfg.KMS); err != nil {
 		return nil, fmt.Errorf("opening the key service: %w", err)
 	}

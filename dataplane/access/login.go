@@ -51,7 +51,7 @@ type Credentials interface {
 
 // StoredCredentials reads logins from the cell's database and opens them with the KMS.
 type StoredCredentials struct {
-	Cell *pgxpool.Pool
+	Cell tenantdb.Queryer
 	KMS  tenantdb.Unwrapper
 }
 

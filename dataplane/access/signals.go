@@ -97,7 +97,7 @@ func (s *Signals) again(ctx context.Context, doing string, work func(context.Con
 		}
 		s.log.WarnContext(ctx, doing+" was interrupted", "error", err)
 		select {
-		case <-time.After(200*time.Millisecond + rand.N(800*time.Millisecond)):
+		case <-time.After(200*time.Millisecond + rand.N(800*time.Millisecond)): //nolint:gosec // jitter, not a secret
 		case <-ctx.Done():
 		}
 	}

@@ -180,7 +180,7 @@ func (c *Cell) serve(t testing.TB) {
 func openKeyring(t testing.TB) driver.KMS {
 	t.Helper()
 	dir := t.TempDir()
-	if err := os.Chmod(dir, 0o700); err != nil { //nolint:gosec // a directory
+	if err := os.Chmod(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
 	if err := keyring.Create(dir); err != nil {

@@ -69,7 +69,7 @@ func (c *Client) Announce(ctx context.Context, w tenants.Worker) {
 				break
 			}
 			slog.WarnContext(ctx, "the control plane does not take the heartbeat", "error", err)
-			pause = time.Second + rand.N(time.Second)
+			pause = time.Second + rand.N(time.Second) //nolint:gosec // jitter, not a secret
 		} else if !known {
 			known = true
 			slog.InfoContext(ctx, "the worker is known to the control plane", "worker", w.ID)
