@@ -160,6 +160,7 @@ func (p tab) shoot(name string) {
 }
 
 func TestOwnerOnboardsInABrowserWithoutScripts(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	p := open(t, w.browser(t, w.front(t)))
 	p.visit("/")

@@ -5,7 +5,10 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -15,6 +18,7 @@ const formType = "application/x-www-form-urlencoded"
 
 // Nobody brings a used code past the guard by a body that two readers read differently.
 func TestHostileSubmissionsDoNotPass(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	o := w.onboarded(t)
 	used, next := codeAt(t, o.secret, 0), codeAt(t, o.secret, 1)
@@ -91,6 +95,7 @@ func manyFields() string {
 }
 
 func TestOnlyTheListedPartsOfKratosAreReachable(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	p := w.person(t)
 	for _, c := range []struct {
@@ -113,6 +118,7 @@ func TestOnlyTheListedPartsOfKratosAreReachable(t *testing.T) {
 }
 
 func TestOneRequestNamesOneSession(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	o := w.onboarded(t)
 	p := w.person(t)
@@ -134,6 +140,7 @@ func TestOneRequestNamesOneSession(t *testing.T) {
 }
 
 func TestAnotherSiteCannotPost(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	o := w.onboarded(t)
 	for _, h := range [][]string{{"Origin", "https://evil.example"}, {"Origin", origin, "Sec-Fetch-Site", "cross-site"}, {"Origin", "null"}, {"Origin", "", "Sec-Fetch-Site", "same-site"}} {
@@ -150,14 +157,19 @@ func TestAnotherSiteCannotPost(t *testing.T) {
 }
 
 func TestSignInTriesAreLimitedByAccount(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	o, other := w.onboarded(t), w.onboarded(t)
 	p := w.person(t)
 	f := readFlowState(p.get("/.ory/self-service/login/api"))
+	var wg sync.WaitGroup
 	for i := range 10 {
-		r := p.submit("login", f, "password", "identifier", o.email, "password", fmt.Sprintf("wrong password %d", i))
-		require.Equal(t, http.StatusBadRequest, r.status, "try %d: %s", i, r.body)
+		wg.Go(func() {
+			r := p.submit("login", f, "password", "identifier", o.email, "password", fmt.Sprintf("wrong password %d", i))
+			assert.Equal(t, http.StatusBadRequest, r.status, "try %d: %s", i, r.body)
+		})
 	}
+	wg.Wait()
 	for _, spelling := range []string{o.email, strings.ToUpper(o.email), " " + o.email + " "} {
 		r := p.submit("login", f, "password", "identifier", spelling, "password", password)
 		assert.Equal(t, http.StatusTooManyRequests, r.status, "the right password too, as %q", spelling)
@@ -171,22 +183,46 @@ func TestSignInTriesAreLimitedByAccount(t *testing.T) {
 }
 
 func TestSignInTriesAreLimitedByAddress(t *testing.T) {
+	t.Parallel()
 	w := startWith(t, func(s *settings) { s.Dev, s.Mail = false, "smtp://127.0.0.1:1?from=a@example.org" })
 	p := w.person(t)
 	f := readFlowState(p.get("/.ory/self-service/login/api"))
-	limited := 0
-	for i := range 65 {
-		if p.submit("login", f, "password", "identifier", fmt.Sprintf("nobody%d@example.org", i), "password", "x").status == http.StatusTooManyRequests {
-			limited++
-		}
+	var limited atomic.Int32
+	var wg sync.WaitGroup
+	for lane := range 13 {
+		wg.Go(func() {
+			for i := range 5 {
+				if p.submit("login", f, "password", "identifier", fmt.Sprintf("nobody%d-%d@example.org", lane, i), "password", "x").status == http.StatusTooManyRequests {
+					limited.Add(1)
+				}
+			}
+		})
 	}
-	assert.Equal(t, 5, limited)
+	wg.Wait()
+	assert.EqualValues(t, 5, limited.Load())
 	p.ip = "203.0.113.200"
 	r := p.submit("login", f, "password", "identifier", "nobody@example.org", "password", "x")
 	assert.Equal(t, http.StatusBadRequest, r.status, "from another address")
 }
 
+// How long a refusal takes does not tell whether the address has an account: no
+// account, one without a password yet, one with another password.
+func TestRefusedPasswordsTakeTheSameTime(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	invited, set := w.signedUp(t), w.onboarded(t)
+	p := w.person(t)
+	f := readFlowState(p.get("/.ory/self-service/login/api"))
+	for name, email := range map[string]string{"none": "nobody-" + set.email, "invited": invited.email, "set up": set.email} {
+		began := time.Now()
+		r := p.submit("login", f, "password", "identifier", email, "password", "not the password")
+		assert.Equal(t, http.StatusBadRequest, r.status, name)
+		assert.GreaterOrEqual(t, time.Since(began), 1100*time.Millisecond, name)
+	}
+}
+
 func TestSecondFactorTriesAreLimited(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	o := w.onboarded(t)
 	p := w.person(t)
@@ -210,6 +246,7 @@ func TestSecondFactorTriesAreLimited(t *testing.T) {
 }
 
 func TestRecoveryIsLimitedAndAnswersTheSame(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	o := w.onboarded(t)
 	p := w.person(t)
@@ -234,6 +271,7 @@ func TestRecoveryIsLimitedAndAnswersTheSame(t *testing.T) {
 }
 
 func TestSignUpsAreLimited(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	p := w.person(t)
 	email := unique("many") + "@example.org"
@@ -249,6 +287,7 @@ func TestSignUpsAreLimited(t *testing.T) {
 }
 
 func TestNoRecordNoSession(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	o := w.onboarded(t)
 	w.exec(t, "REVOKE INSERT ON audit_entry FROM controlplane")
@@ -270,6 +309,7 @@ func TestNoRecordNoSession(t *testing.T) {
 }
 
 func TestFormsOfBrowsersAreAnsweredWithPages(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	o := w.onboarded(t)
 	p := w.person(t)
@@ -284,9 +324,11 @@ func TestFormsOfBrowsersAreAnsweredWithPages(t *testing.T) {
 	require.NotEmpty(t, csrf)
 	post := "/.ory/self-service/login?flow=" + page.Query().Get("flow")
 	values := url.Values{"method": {"password"}, "identifier": {o.email}, "password": {"wrong one"}, "csrf_token": {strings.ReplaceAll(csrf, "&#43;", "+")}}
+	var wg sync.WaitGroup
 	for range 10 {
-		require.Equal(t, http.StatusSeeOther, p.form(post, values).status)
+		wg.Go(func() { assert.Equal(t, http.StatusSeeOther, p.form(post, values).status) })
 	}
+	wg.Wait()
 	r = p.form(post, values)
 	assert.Equal(t, http.StatusTooManyRequests, r.status)
 	assert.Contains(t, string(r.body), "Too many tries")

@@ -13,6 +13,7 @@ import (
 )
 
 func TestMemberIsInvitedForTheDataPlane(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	o := w.onboarded(t)
 	worker := w.process(t, "dataplane")
@@ -66,6 +67,7 @@ func TestMemberIsInvitedForTheDataPlane(t *testing.T) {
 }
 
 func TestInternalOperationsAreForThePlatformAlone(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	for _, c := range []struct {
 		method, path, who, contentType, body string
@@ -86,6 +88,7 @@ func TestInternalOperationsAreForThePlatformAlone(t *testing.T) {
 }
 
 func TestNobodyWithoutACertificateIsHeard(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	p := w.person(t)
 	p.http.Transport = &http.Transport{TLSClientConfig: w.customers.TLS(t)}
@@ -97,6 +100,7 @@ func TestNobodyWithoutACertificateIsHeard(t *testing.T) {
 }
 
 func TestReadinessFollowsTheProvisioner(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	router := w.process(t, "router")
 	assert.Equal(t, http.StatusServiceUnavailable, router.get("/internal/readyz").status, "never seen")
@@ -109,6 +113,7 @@ func TestReadinessFollowsTheProvisioner(t *testing.T) {
 
 // Kratos is not there: nothing is written, nobody is signed out, nothing is said of why.
 func TestKratosAway(t *testing.T) {
+	t.Parallel()
 	w := startWith(t, func(s *settings) {
 		s.KratosPublicURL, s.KratosAdminURL = "https://localhost:1", "https://localhost:1"
 	})
@@ -130,6 +135,7 @@ func TestKratosAway(t *testing.T) {
 }
 
 func TestKratosLettersAreOurs(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	p := w.personAt(t, "https://localhost", w.health, "router")
 	letter := map[string]any{"to": "dana@example.org", "template": "recovery_code_valid", "subject": "Kratos' own", "body": "Kratos' words", "code": "123456"}
@@ -160,6 +166,7 @@ func TestKratosLettersAreOurs(t *testing.T) {
 }
 
 func TestRealmsAreApart(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	customer := w.onboarded(t)
 	ctx := context.Background()
@@ -201,6 +208,7 @@ func TestRealmsAreApart(t *testing.T) {
 }
 
 func TestDisabledAccountIsRefused(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	o := w.onboarded(t)
 	w.exec(t, "UPDATE account SET disabled_at = now() WHERE email = $1", o.email)
@@ -214,6 +222,7 @@ func TestDisabledAccountIsRefused(t *testing.T) {
 }
 
 func TestOutboxIsForLocalStacks(t *testing.T) {
+	t.Parallel()
 	smtp := "smtp://127.0.0.1:1?from=a@example.org"
 	good := settings{PublicOrigin: origin, OperatorOrigin: operatorOrigin, Mail: "outbox", Dev: true, IPLimitFactor: 1}
 	require.NoError(t, good.check())
@@ -236,6 +245,7 @@ func TestOutboxIsForLocalStacks(t *testing.T) {
 }
 
 func TestPasswordIsRecoveredWithTheSecondFactor(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	o := w.onboarded(t)
 	p := w.person(t)
@@ -254,6 +264,7 @@ func TestPasswordIsRecoveredWithTheSecondFactor(t *testing.T) {
 }
 
 func TestPagesHaveNoScripts(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	o := w.onboarded(t)
 	o.accept = "text/html"

@@ -75,6 +75,7 @@ func codeAt(t *testing.T, secret string, periods int) string {
 }
 
 func TestOwnerOnboardsByAPI(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	o := w.signedUp(t)
 

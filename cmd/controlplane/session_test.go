@@ -35,6 +35,7 @@ func (p *person) secondFactor(method, field, code string) reply {
 }
 
 func TestSignInByNativeToken(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	o := w.onboarded(t)
 	p := w.person(t)
@@ -64,6 +65,7 @@ func TestSignInByNativeToken(t *testing.T) {
 // The three sessions: without a second factor, with a code mailed twice, with
 // TOTP. Kratos itself calls the second one aal2.
 func TestOnlyARealSecondFactorCounts(t *testing.T) {
+	t.Parallel()
 	w := start(t, testkit.SecondFactorByMail())
 	o := w.onboardedPastMail(t)
 
@@ -151,6 +153,7 @@ func (d past) submit(f flowState, method string, fields ...string) reply {
 }
 
 func TestOneTimeCodeCountsOnce(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	o := w.onboarded(t)
 	enrolled := codeAt(t, o.secret, 0)
@@ -174,6 +177,7 @@ func TestOneTimeCodeCountsOnce(t *testing.T) {
 }
 
 func TestOfCodesAtTheSameMomentOneWins(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	o := w.onboarded(t)
 	const racers = 8
@@ -212,6 +216,7 @@ func TestOfCodesAtTheSameMomentOneWins(t *testing.T) {
 }
 
 func TestRecoveryCodeServesOnce(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	o := w.onboarded(t)
 	f := o.flow("settings")
@@ -259,6 +264,7 @@ func (w *world) agedInKratos(t *testing.T, email, column, by string) {
 }
 
 func TestIdleSessionIsRefusedUntilThePasswordIsGivenAgain(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	o := w.onboarded(t)
 	ctx := context.Background()
@@ -282,6 +288,7 @@ func TestIdleSessionIsRefusedUntilThePasswordIsGivenAgain(t *testing.T) {
 }
 
 func TestOldSessionIsOver(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	o := w.onboarded(t)
 	w.agedInKratos(t, o.email, "issued_at", "11 hours")

@@ -15,6 +15,7 @@ import (
 )
 
 func TestSignUpDoesNotTellWhoHasAnAccount(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	o := w.signedUp(t)
 	stranger := w.person(t)
@@ -39,6 +40,7 @@ func TestSignUpDoesNotTellWhoHasAnAccount(t *testing.T) {
 }
 
 func TestTakenSlugIsNamed(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	o := w.signedUp(t)
 	before := w.rows(t)
@@ -49,6 +51,7 @@ func TestTakenSlugIsNamed(t *testing.T) {
 }
 
 func TestSlugIsProposed(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	seen := map[string]bool{}
 	name := "Same Name " + unique("x")
@@ -64,6 +67,7 @@ func TestSlugIsProposed(t *testing.T) {
 }
 
 func TestSignUpHappensOnceForAKey(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	p := w.person(t)
 	slug := unique("once")
@@ -89,6 +93,7 @@ func TestSignUpHappensOnceForAKey(t *testing.T) {
 // A crash between Kratos and the database leaves an identity without an account;
 // it must not stand in the way of trying again.
 func TestIdentityLeftBehindIsAdopted(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	email := unique("left") + "@example.org"
 	ctx := context.Background()
@@ -110,6 +115,7 @@ func TestIdentityLeftBehindIsAdopted(t *testing.T) {
 }
 
 func TestNoRecordNoSignUp(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	p := w.person(t)
 	email := unique("audit") + "@example.org"
@@ -125,6 +131,7 @@ func TestNoRecordNoSignUp(t *testing.T) {
 }
 
 func TestSignUpRefusesBadInput(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	p := w.person(t)
 	good := func() map[string]any { return signUpBody(unique("good"), unique("good")+"@example.org") }

@@ -3,6 +3,7 @@ package identitygate
 import (
 	"context"
 	"net/http"
+	"time"
 
 	"github.com/gofiber/fiber/v2"
 
@@ -60,6 +61,20 @@ func (x *exchange) submit(c *fiber.Ctx) (answer, error) {
 		return answer{}, err
 	}
 	x.request.json = x.request.json || x.body.json
+	began := time.Now()
+	a, err := x.forward()
+	if err != nil {
+		return answer{}, err
+	}
+	err = x.record(a)
+	if x.body.flow == login && x.body.method == "password" && x.who == nil {
+		x.hold(began)
+	}
+	return a, err
+}
+
+// forward sends the submission to Kratos; passwords take turns.
+func (x *exchange) forward() (answer, error) {
 	if x.body.method == "password" {
 		release, err := x.gate.turn(x.ctx)
 		if err != nil {
@@ -67,11 +82,22 @@ func (x *exchange) submit(c *fiber.Ctx) (answer, error) {
 		}
 		defer release()
 	}
-	a, err := x.gate.kratos.do(x.ctx, x.request)
-	if err != nil {
-		return answer{}, err
+	return x.gate.kratos.do(x.ctx, x.request)
+}
+
+// failureFloor is the least time that a refused password takes. Kratos hashes only
+// for addresses that have an account, and for others waits for a time that one can
+// tell apart, often none.
+const failureFloor = 1100 * time.Millisecond
+
+// hold waits until the floor has passed, or the client is gone.
+func (x *exchange) hold(began time.Time) {
+	t := time.NewTimer(failureFloor - time.Since(began))
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-x.ctx.Done():
 	}
-	return a, x.record(a)
 }
 
 // guard applies what must hold before Kratos sees the submission.

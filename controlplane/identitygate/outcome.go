@@ -32,7 +32,9 @@ func account(identifier string) string { return strings.ToLower(strings.TrimSpac
 func (x *exchange) record(a answer) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(x.ctx), recordTimeout)
 	defer cancel()
+	outer := x.ctx
 	x.ctx = ctx
+	defer func() { x.ctx = outer }()
 	var err error
 	switch x.body.flow {
 	case login:
