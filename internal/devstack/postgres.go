@@ -81,6 +81,9 @@ func StartPostgres(ctx context.Context, cfg PostgresConfig) (*Cluster, error) {
 	if err := c.configure(); err != nil {
 		return nil, err
 	}
+	if err := c.makeRecordDir(); err != nil {
+		return nil, err
+	}
 	stop := syscall.SIGINT // fast shutdown: sessions end, a checkpoint is written
 	if cfg.Volatile {
 		stop = syscall.SIGQUIT // at once; nobody will need the data

@@ -14,8 +14,8 @@ import (
 	"github.com/caresphere/caresphere/internal/devstack/proc"
 )
 
-// serverConf is postgresql.conf. The log keeps neither statements nor values:
-// both may be PHI.
+// serverConf is postgresql.conf. The log keeps no values and no statements of
+// tenants: both may be PHI. What it keeps of others, recordConf says.
 func (c *Cluster) serverConf() string {
 	set := [][2]string{
 		{"listen_addresses", "127.0.0.1"},
@@ -32,13 +32,11 @@ func (c *Cluster) serverConf() string {
 		{"timezone", "UTC"},
 		{"log_timezone", "UTC"},
 		{"log_line_prefix", "%m [%p] %u@%d "},
-		{"log_statement", "none"},
 		{"log_min_error_statement", "panic"},
 		{"log_error_verbosity", "terse"},
-		{"log_parameter_max_length", "0"},
-		{"log_parameter_max_length_on_error", "0"},
 		{"idle_in_transaction_session_timeout", "60s"},
 	}
+	set = append(set, c.recordConf()...)
 	if c.cfg.Volatile {
 		set = append(set, [][2]string{
 			{"fsync", "off"}, {"full_page_writes", "off"}, {"autovacuum_naptime", "10s"}, {"max_wal_size", "2GB"},

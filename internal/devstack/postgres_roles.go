@@ -72,7 +72,7 @@ func DatabaseOf(role string) string {
 // bootstrapRoles makes the roles that are missing and sets every attribute and
 // password, so that a changed secret or definition takes hold at the next start.
 func (c *Cluster) bootstrapRoles(ctx context.Context) error {
-	conn, err := pgx.Connect(ctx, c.Superuser("postgres"))
+	conn, err := c.connectUnrecorded(ctx)
 	if err != nil {
 		return fmt.Errorf("connecting as the superuser: %w", err)
 	}
@@ -102,7 +102,7 @@ func (c *Cluster) bootstrapRoles(ctx context.Context) error {
 	if _, err := conn.Exec(ctx, sql.String()); err != nil {
 		return fmt.Errorf("making the cluster's roles: %w", err)
 	}
-	return nil
+	return c.startRecord(ctx, conn)
 }
 
 // SuperuserDSN gives the bootstrap role's DSN for a database, as Cluster.Superuser.
