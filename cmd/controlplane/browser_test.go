@@ -7,7 +7,6 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -18,6 +17,8 @@ import (
 	"github.com/go-rod/rod/lib/proto"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/caresphere/caresphere/internal/testkit"
 )
 
 // front stands where the router stands: TLS to the browser, mutual TLS behind.
@@ -47,8 +48,7 @@ func (w *world) front(t *testing.T) string {
 // browser is Chromium with scripts off, as seen at the origin.
 func (w *world) browser(t *testing.T, address string) *rod.Browser {
 	t.Helper()
-	bin, err := exec.LookPath("chromium")
-	require.NoError(t, err, "the browser tests need Debian's chromium")
+	bin := testkit.Browser(t)
 	l := launcher.New().Bin(bin).Headless(true).NoSandbox(true).Leakless(false).
 		Set("disable-gpu").Set("disable-quic").Set("no-first-run").Set("disable-background-networking").Set("disable-component-update").Set("disable-sync").
 		Set("ignore-certificate-errors").Set("host-resolver-rules", "MAP localhost:8443 "+address).UserDataDir(t.TempDir())

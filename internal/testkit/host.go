@@ -101,6 +101,8 @@ func (h *Host) Get(what string, params url.Values) (any, error) {
 			return h.startKratos(ctx, params.Get("realm"), params.Get("mail_mfa") == "true")
 		case "stack":
 			return h.startStack(ctx, params.Get("name"), params.Get("full") == "true")
+		case "browser":
+			return h.browser(ctx)
 		case "vault":
 			return h.startVault(ctx)
 		case "s3":
