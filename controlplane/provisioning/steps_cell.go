@@ -5,14 +5,12 @@ import (
 	"fmt"
 
 	"github.com/caresphere/caresphere/internal/pg"
+	"github.com/caresphere/caresphere/internal/tenantdb"
 	"github.com/caresphere/caresphere/migrations"
 	"github.com/caresphere/caresphere/tenants"
 
 	"github.com/jackc/pgx/v5"
 )
-
-// connectionLimit is how many sessions a tenant's role may have, over all workers.
-const connectionLimit = 24
 
 // versionTable records, in each tenant's schema, which migrations it has.
 const versionTable = "schema_version"
@@ -36,7 +34,7 @@ func roleThere(ctx context.Context, r *run) (there bool, err error) {
 			SELECT FROM pg_roles
 			WHERE rolname = $1 AND NOT rolsuper AND NOT rolinherit AND NOT rolcreaterole AND NOT rolcreatedb
 			  AND NOT rolreplication AND NOT rolbypassrls AND rolconnlimit = $2
-			  AND has_database_privilege(oid, current_database(), 'CONNECT'))`, r.role, connectionLimit).Scan(&there)
+			  AND has_database_privilege(oid, current_database(), 'CONNECT'))`, r.role, tenantdb.ConnectionLimit).Scan(&there)
 	return there, wrap(err, "looking for the login role")
 }
 
@@ -58,14 +56,7 @@ func makeRole(ctx context.Context, r *run) error {
 				return fmt.Errorf("making the login role: %w", err)
 			}
 		}
-		// The workers send limits of their own as startup parameters; these hold for
-		// whoever else gets hold of the role.
-		for _, sql := range []string{
-			fmt.Sprintf("ALTER ROLE %s NOINHERIT NOCREATEDB NOCREATEROLE CONNECTION LIMIT %d", quote(r.role), connectionLimit),
-			fmt.Sprintf("ALTER ROLE %s SET statement_timeout = '15s'", quote(r.role)),
-			fmt.Sprintf("ALTER ROLE %s SET idle_in_transaction_session_timeout = '30s'", quote(r.role)),
-			fmt.Sprintf("ALTER ROLE %s SET search_path = %s", quote(r.role), quote(r.schema)),
-		} {
+		for _, sql := range tenantdb.RoleStatements(r.organization) {
 			if _, err := tx.Exec(ctx, sql); err != nil {
 				return fmt.Errorf("setting the login role's attributes: %w", err)
 			}
