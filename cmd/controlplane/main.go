@@ -55,6 +55,7 @@ func (p *plane) serve(ctx context.Context) error {
 	wait := p.background(work)
 	defer wait.Wait()
 	defer stop()
+	defer context.AfterFunc(ctx, p.feed.End)()
 	return httpx.Run(ctx, health, public, operators)
 }
 

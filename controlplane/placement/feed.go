@@ -30,6 +30,7 @@ type Feed struct {
 	version int64
 	doc     []byte
 	news    chan struct{} // closed when a newer table is there
+	ended   bool
 }
 
 // NewFeed returns a feed that signs each table once. Run keeps it current.
@@ -39,14 +40,17 @@ func NewFeed(pool *pgxpool.Pool, sign func(tenants.RouteTable) ([]byte, error)) 
 
 // Next returns the newest signed table if its version is above after, waiting for
 // one for as long as wait. A nil document means nothing new. The error is
-// KindUnavailable if no table could be made yet.
+// KindUnavailable if no table could be made yet, and after End.
 func (f *Feed) Next(ctx context.Context, after int64, wait time.Duration) ([]byte, error) {
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	for {
 		f.mu.Lock()
-		doc, version, news := f.doc, f.version, f.news
+		doc, version, news, ended := f.doc, f.version, f.news, f.ended
 		f.mu.Unlock()
+		if ended {
+			return nil, tenants.NewError(tenants.KindUnavailable, "this process is stopping")
+		}
 		if doc != nil && version > after {
 			return doc, nil
 		}
@@ -60,6 +64,18 @@ func (f *Feed) Next(ctx context.Context, after int64, wait time.Duration) ([]byt
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
+	}
+}
+
+// End sends all readers away, those who wait at once: a process that stops would
+// else have to wait for them as long as a poll lasts.
+func (f *Feed) End() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.ended {
+		f.ended = true
+		close(f.news)
+		f.news = make(chan struct{})
 	}
 }
 

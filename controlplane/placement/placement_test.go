@@ -258,6 +258,20 @@ func TestFeedKeepsTheLastTableWhenTheDatabaseIsGone(t *testing.T) {
 	require.NoError(t, err)
 	assert.NotNil(t, doc)
 
+	waiting := make(chan error, 1)
+	go func() {
+		_, err := f.Next(ctx, 1<<40, time.Minute)
+		waiting <- err
+	}()
+	f.End()
+	f.End()
+	select {
+	case err := <-waiting:
+		assert.Equal(t, tenants.KindUnavailable, tenants.KindOf(err))
+	case <-time.After(10 * time.Second):
+		t.Fatal("a reader that waits is not sent away when the process stops")
+	}
+
 	failing := placement.NewFeed(w.Pool, func(tenants.RouteTable) ([]byte, error) { return nil, errors.New("no key") })
 	require.ErrorContains(t, failing.Refresh(ctx), "no key")
 }

@@ -119,8 +119,8 @@ func (s *RunningStack) Kill(t testing.TB, program string) { t.Helper(); s.contro
 // StopProgram ends a program in order and leaves it ended; the test's end starts it again.
 func (s *RunningStack) StopProgram(t testing.TB, program string) {
 	t.Helper()
-	s.control(t, "stop", program)
 	t.Cleanup(func() { s.control(t, "start", program) })
+	s.control(t, "stop", program)
 }
 
 // StartProgram starts a stopped program and waits until it is alive.
