@@ -26,5 +26,33 @@ func rootCmd() *cobra.Command {
 		SilenceErrors: true,
 	}
 	root.AddCommand(upCmd(seed), doctorCmd(), migrateCmd(), keygenCmd(), cleanCmd(), baaCmd(), auditCmd(), demoCmd(), signInCmd())
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	sayMisuse(root)
 	return root
+}
+
+// sayMisuse makes every complaint about a command's name or arguments one of wrong
+// use: what runs the command tells by the status whether anything was decided.
+func sayMisuse(c *cobra.Command) {
+	check := c.Args
+	if !c.Runnable() {
+		c.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+		check = func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return fmt.Errorf("unknown command %q for %q", args[0], cmd.CommandPath())
+			}
+			return nil
+		}
+	}
+	if check != nil {
+		c.Args = func(cmd *cobra.Command, args []string) error {
+			if err := check(cmd, args); err != nil {
+				return usageError{err}
+			}
+			return nil
+		}
+	}
+	for _, sub := range c.Commands() {
+		sayMisuse(sub)
+	}
 }
