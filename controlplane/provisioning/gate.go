@@ -8,15 +8,11 @@ import (
 	"github.com/caresphere/caresphere/controlplane/store"
 	"github.com/caresphere/caresphere/internal/kms/driver"
 	"github.com/caresphere/caresphere/internal/pg"
+	"github.com/caresphere/caresphere/internal/tenantdb"
 	"github.com/caresphere/caresphere/tenants"
 
 	"github.com/jackc/pgx/v5"
 )
-
-// GateChannel is the channel of the cell's database on which workers learn that a
-// tenant's gate or credential changed; the payload is the tenant's id. A tenant's
-// own SQL can send on it too: it is a hint to look again, never an order.
-const GateChannel = "gate"
 
 // ApplyGate carries the newest decision about the organization's gate to where it
 // holds: its login role, its sessions, its key. Closed: the role cannot log in,
@@ -105,7 +101,7 @@ func (p *Provisioner) switchRole(ctx context.Context, organization tenants.ID, v
 				return fmt.Errorf("switching the login role: %w", err)
 			}
 		}
-		_, err = tx.Exec(ctx, `SELECT pg_notify($1, $2)`, GateChannel, organization.String())
+		_, err = tx.Exec(ctx, `SELECT pg_notify($1, $2)`, tenantdb.GateChannel, tenantdb.HintTag(tenantdb.GateChannel, organization))
 		return wrap(err, "telling the workers")
 	})
 }

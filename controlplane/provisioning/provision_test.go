@@ -181,7 +181,7 @@ func TestGateClosesAndOpens(t *testing.T) {
 	listener, err := pg.Connect(ctx, b.cell.DSN("cell_worker"), pg.Options{})
 	require.NoError(t, err)
 	defer func() { _ = listener.Close(ctx) }()
-	_, err = listener.Exec(ctx, "LISTEN "+provisioning.GateChannel)
+	_, err = listener.Exec(ctx, "LISTEN "+tenantdb.GateChannel)
 	require.NoError(t, err)
 
 	decide := func(state string) {
@@ -195,7 +195,8 @@ func TestGateClosesAndOpens(t *testing.T) {
 	defer cancel()
 	n, err := listener.WaitForNotification(wait)
 	require.NoError(t, err)
-	require.Equal(t, o.id.String(), n.Payload)
+	require.Equal(t, tenantdb.HintTag(tenantdb.GateChannel, o.id), n.Payload)
+	require.NotContains(t, n.Payload, o.id.Hex(), "others may listen: they learn no tenant's id")
 	require.Error(t, conn.Ping(ctx), "a session that was open is ended")
 	_, _, err = b.login(ctx, o.id)
 	require.ErrorIs(t, err, kms.ErrKeyDisabled)

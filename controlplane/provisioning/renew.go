@@ -36,7 +36,7 @@ func (p *Provisioner) RenewCredentials(ctx context.Context) (int, error) {
 				if err := fn(tx); err != nil {
 					return err
 				}
-				_, err := tx.Exec(ctx, `SELECT pg_notify($1, $2)`, GateChannel, tenant.String())
+				_, err := tx.Exec(ctx, `SELECT pg_notify($1, $2)`, tenantdb.GateChannel, tenantdb.HintTag(tenantdb.GateChannel, tenant))
 				return wrap(err, "telling the workers")
 			})
 		})

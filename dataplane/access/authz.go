@@ -9,6 +9,7 @@ import (
 	"github.com/maypok86/otter/v2"
 
 	"github.com/caresphere/caresphere/dataplane/store"
+	"github.com/caresphere/caresphere/internal/tenantdb"
 	"github.com/caresphere/caresphere/tenants"
 )
 
@@ -63,7 +64,7 @@ func (c *authzCache) dropTenant(tenant tenants.ID) {
 // dropTagged is dropTenant for the tag that a hint names the tenant by.
 func (c *authzCache) dropTagged(tag string) {
 	for k := range c.cache.Keys() {
-		if authzTag(k.tenant) == tag {
+		if tenantdb.HintTag(tenantdb.AuthzChannel, k.tenant) == tag {
 			c.cache.Invalidate(k)
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -60,6 +61,9 @@ type Pools struct {
 	credentials Credentials
 	cache       *otter.Cache[tenants.ID, *tenantPool]
 	opening     chan struct{}
+	// served holds the id of every tenant that was asked for, so that a hint's tag
+	// can be told from others.
+	served sync.Map
 }
 
 // tenantPool is the pool of one tenant with the credential it was opened with.
@@ -94,6 +98,7 @@ func (p *Pools) get(ctx context.Context, tenant tenants.ID) (*tenantPool, error)
 	if tenant.IsZero() {
 		return nil, tenants.NewError(tenants.KindInternal, "no tenant")
 	}
+	p.served.Store(tenant, struct{}{})
 	tp, err := p.cache.Get(ctx, tenant, otter.LoaderFunc[tenants.ID, *tenantPool](p.load))
 	if err != nil {
 		return nil, err

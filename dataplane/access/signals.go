@@ -2,8 +2,6 @@ package access
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -14,21 +12,9 @@ import (
 
 	"github.com/caresphere/caresphere/internal/audit"
 	"github.com/caresphere/caresphere/internal/pg"
+	"github.com/caresphere/caresphere/internal/tenantdb"
 	"github.com/caresphere/caresphere/tenants"
 )
-
-// The cell's channels for workers. All are hints: the role, the key and the
-// authorization's version refuse by themselves. Any login of the database may
-// listen, so authz names its tenant by a tag that tells nothing to others.
-const (
-	channelGate  = "gate"
-	channelAuthz = "authz"
-)
-
-func authzTag(tenant tenants.ID) string {
-	sum := sha256.Sum256([]byte(channelAuthz + "|" + tenant.String()))
-	return hex.EncodeToString(sum[:16])
-}
 
 // Signals carries hints between the workers of a cell over one connection of the
 // cell_worker role. It implements Hints; Run does the work.
@@ -55,7 +41,9 @@ func (s *Signals) AuditDirty(tenant tenants.ID) {
 }
 
 // AuthzChanged implements Hints.
-func (s *Signals) AuthzChanged(tenant tenants.ID) { s.add(hint{channelAuthz, authzTag(tenant)}) }
+func (s *Signals) AuthzChanged(tenant tenants.ID) {
+	s.add(hint{tenantdb.AuthzChannel, tenantdb.HintTag(tenantdb.AuthzChannel, tenant)})
+}
 
 func (s *Signals) add(h hint) {
 	s.mu.Lock()
@@ -117,7 +105,7 @@ func (s *Signals) once(ctx context.Context, work func(context.Context, *pgx.Conn
 }
 
 func (s *Signals) listen(ctx context.Context, conn *pgx.Conn, d *Door) error {
-	for _, channel := range []string{channelGate, channelAuthz} {
+	for _, channel := range []string{tenantdb.GateChannel, tenantdb.AuthzChannel} {
 		if _, err := conn.Exec(ctx, "LISTEN "+channel); err != nil {
 			return fmt.Errorf("listening: %w", err)
 		}
@@ -129,11 +117,9 @@ func (s *Signals) listen(ctx context.Context, conn *pgx.Conn, d *Door) error {
 			return fmt.Errorf("waiting for a hint: %w", err)
 		}
 		switch n.Channel {
-		case channelGate:
-			if tenant, err := tenants.ParseID(n.Payload); err == nil {
-				d.Forget(tenant)
-			}
-		case channelAuthz:
+		case tenantdb.GateChannel:
+			d.forgetTagged(n.Payload)
+		case tenantdb.AuthzChannel:
 			d.authz.dropTagged(n.Payload)
 		}
 	}
@@ -166,6 +152,17 @@ func (s *Signals) send(ctx context.Context, conn *pgx.Conn) error {
 		case <-time.After(s.every):
 		}
 	}
+}
+
+// forgetTagged is Forget for the tag that a hint names the tenant by.
+func (d *Door) forgetTagged(tag string) {
+	d.pools.served.Range(func(key, _ any) bool {
+		if tenant := key.(tenants.ID); tenantdb.HintTag(tenantdb.GateChannel, tenant) == tag { //nolint:forcetypeassert // Pools.get stores nothing else
+			d.Forget(tenant)
+			return false
+		}
+		return true
+	})
 }
 
 // Forget drops everything kept for the tenant: connections, credential, data keys
