@@ -7,6 +7,7 @@ import (
 
 	"github.com/caresphere/caresphere/dataplane/dptest"
 	"github.com/caresphere/caresphere/internal/identity"
+	"github.com/caresphere/caresphere/internal/tenantdb"
 	"github.com/caresphere/caresphere/tenants"
 )
 
@@ -177,7 +178,7 @@ func TestAClosedKeyClosesTheTenant(t *testing.T) {
 	if err := cell.KMS.Disable(ctx, keyName(p.ID)); err != nil {
 		t.Fatal(err)
 	}
-	cell.Exec(t, "SELECT pg_notify('gate', $1)", p.ID.String())
+	cell.Exec(t, "SELECT pg_notify($1, $2)", tenantdb.GateChannel, tenantdb.HintTag(tenantdb.GateChannel, p.ID))
 	eventually(t, func() bool {
 		a := p.Owner.Do(t, "GET", p.at(""), nil)
 		return a.Status == 403 && a.Problem(t).Kind() == tenants.KindGateClosed
