@@ -17,14 +17,14 @@ import (
 // errAuditNotVerified ends the command with status 1; what is wrong was printed before.
 var errAuditNotVerified = errors.New("the export does not verify")
 
-// auditCmd is `caresphere audit`: what anyone can do with an audit export, with
-// no account and no network.
+// auditCmd is `caresphere audit`: verify is what anyone can do with an export,
+// with no account and no network; reconcile is for whoever runs a cell.
 func auditCmd() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "audit",
-		Short: "Check exports of an audit trail, offline",
+		Short: "Check exports of an audit trail, and its completeness",
 	}
-	c.AddCommand(auditVerifyCmd())
+	c.AddCommand(auditVerifyCmd(), auditReconcileCmd())
 	return c
 }
 
