@@ -58,6 +58,7 @@ func report(t *testing.T, out string) demo.Report {
 }
 
 func TestTheDemonstrationHoldsAndItsProofsVerifyOffline(t *testing.T) {
+	t.Parallel()
 	w, dir := here(t), filepath.Join(t.TempDir(), "proof")
 	begun := time.Now()
 	out, complaint, exit := w.caresphere(t, "demo", "--json", "--keep", dir)
@@ -105,6 +106,7 @@ func TestTheDemonstrationHoldsAndItsProofsVerifyOffline(t *testing.T) {
 }
 
 func TestTheDemonstrationSaysWhatIsNotAsPromised(t *testing.T) {
+	t.Parallel()
 	w := here(t)
 	o := w.RunningStack.Operator()
 	o.Password = "not-" + o.Password

@@ -12,10 +12,12 @@ import (
 
 	"github.com/caresphere/caresphere/internal/demo"
 	"github.com/caresphere/caresphere/internal/devstack"
+	"github.com/caresphere/caresphere/internal/tenantdb"
 	"github.com/caresphere/caresphere/tenants"
 )
 
 func TestTheDemonstrationHoldsOnVaultS3AndStripe(t *testing.T) {
+	t.Parallel()
 	w := full(t)
 	r, err := demo.Run(within(t, 3*time.Minute), w.options())
 	require.NoError(t, err)
@@ -45,11 +47,15 @@ func (w *world) vault(t *testing.T, method, path string, body any) reply {
 // lifetime: the hint is one that they get whenever its gate changes.
 func (w *world) forget(t *testing.T, l *demo.Live) {
 	t.Helper()
-	_, err := w.database(t, devstack.CellDatabase).Exec(within(t, 10*time.Second), "SELECT pg_notify('gate', $1)", l.ID)
+	id, err := tenants.ParseID(l.ID)
+	require.NoError(t, err)
+	_, err = w.database(t, devstack.CellDatabase).Exec(within(t, 10*time.Second), "SELECT pg_notify($1, $2)",
+		tenantdb.GateChannel, tenantdb.HintTag(tenantdb.GateChannel, id))
 	require.NoError(t, err)
 }
 
 func TestASealedVaultFailsClosedAndComesBack(t *testing.T) {
+	t.Parallel()
 	w := full(t)
 	l, cached := w.tenant(t, "sealed"), w.other(t)
 	r, held := admit(t, l, "Fofana"), admit(t, cached, "Gruber")

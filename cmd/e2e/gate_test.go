@@ -63,6 +63,7 @@ func (w *world) expire(t *testing.T, l *demo.Live, in time.Duration) time.Time {
 }
 
 func TestATerminatedAgreementClosesEveryLayer(t *testing.T) {
+	t.Parallel()
 	w := here(t)
 	l := w.tenant(t, "gate")
 	r, c := admit(t, l, "Alvarez"), w.credential(t, l)
@@ -85,6 +86,7 @@ func TestATerminatedAgreementClosesEveryLayer(t *testing.T) {
 }
 
 func TestAnExpiredAgreementClosesByItself(t *testing.T) {
+	t.Parallel()
 	w := here(t)
 	l := w.tenant(t, "term")
 	r, c := admit(t, l, "Brown"), w.credential(t, l)

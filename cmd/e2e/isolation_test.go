@@ -138,6 +138,7 @@ func refused(a reply) bool {
 }
 
 func TestNoOperationReachesAnotherTenant(t *testing.T) {
+	t.Parallel()
 	w := here(t)
 	theirs, mine := furnish(t, w, w.other(t)), furnish(t, w, w.tenant(t, "stranger"))
 	nobody := w.wire(t, w.Origin())
@@ -188,6 +189,7 @@ func TestNoOperationReachesAnotherTenant(t *testing.T) {
 }
 
 func TestNoControlPlaneOperationReachesAnotherOrganization(t *testing.T) {
+	t.Parallel()
 	w := here(t)
 	theirs, mine := furnish(t, w, w.other(t)), w.tenant(t, "outsider")
 	public, console := w.wire(t, w.Origin()), w.wire(t, w.OperatorOrigin())
@@ -230,6 +232,7 @@ func TestNoControlPlaneOperationReachesAnotherOrganization(t *testing.T) {
 // A browser sends cookies along with whatever a foreign page makes it ask: those
 // alone do not change anything. A token is sent by its holder only.
 func TestCookiesAloneChangeNothing(t *testing.T) {
+	t.Parallel()
 	w := here(t)
 	l := w.other(t)
 	x, body := w.wire(t, w.Origin()), m{"shift": "day", "body": "From a foreign page."}

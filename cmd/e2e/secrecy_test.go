@@ -122,6 +122,7 @@ func (w *world) everywhere(t *testing.T, planted string) []string {
 }
 
 func TestPlantedPHIIsNowhereInClear(t *testing.T) {
+	t.Parallel()
 	w := here(t)
 	l := w.tenant(t, "secrecy")
 	// Letters and digits of one case, so that no normalization hides it.
@@ -258,6 +259,7 @@ func (w *world) spans(t *testing.T, requestID string) map[string][]span {
 }
 
 func TestOneTraceGoesFromTheRouterToTheDatabase(t *testing.T) {
+	t.Parallel()
 	w := here(t)
 	l := w.other(t)
 	claimed := strings.Repeat("ab", 16)

@@ -33,6 +33,7 @@ func ownSession(t *testing.T, c *client.Client, l *demo.Live) (string, error) {
 }
 
 func TestASessionNeedsASecondFactorAndEndsAtOnce(t *testing.T) {
+	t.Parallel()
 	w := here(t)
 	l := w.tenant(t, "session")
 	ctx := within(t, 2*time.Minute)
@@ -75,6 +76,7 @@ func TestASessionNeedsASecondFactorAndEndsAtOnce(t *testing.T) {
 }
 
 func TestAnIdleSessionEnds(t *testing.T) {
+	t.Parallel()
 	w := here(t)
 	l := w.tenant(t, "idle")
 	id, err := ownSession(t, l.Nurse.Client, l)

@@ -14,6 +14,7 @@ import (
 )
 
 func TestTwoStacksSideBySideShareNothing(t *testing.T) {
+	t.Parallel()
 	one, two := here(t), open(t, testkit.Named("beside"))
 	require.NotEqual(t, one.Layout().State, two.Layout().State)
 	require.NotEqual(t, one.Layout().Base, two.Layout().Base)
