@@ -65,7 +65,11 @@ func run(ctx context.Context, s settings) error {
 	if err != nil {
 		return err
 	}
-	queue, err := p.Client(o.Log)
+	prover, err := newProver(s, pools, keys, objects, o, p)
+	if err != nil {
+		return err
+	}
+	queue, err := p.Client(o.Log, prover)
 	if err != nil {
 		return fmt.Errorf("making the job client: %w", err)
 	}
@@ -73,6 +77,7 @@ func run(ctx context.Context, s settings) error {
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return serveHealth(gctx, s, o, p, keys, objects) })
 	g.Go(func() error { return ended(sealing.Run(gctx)) })
+	g.Go(func() error { return checkLogs(gctx, s.Checks, sealing, o) })
 	g.Go(func() error {
 		// A control database that is down when we start is waited for.
 		if err := patiently(gctx, func(ctx context.Context) error { return p.RegisterCell(ctx) }); err != nil {
@@ -82,6 +87,7 @@ func run(ctx context.Context, s settings) error {
 			return ended(err)
 		}
 		o.Log.InfoContext(gctx, "working", "cell", s.CellID)
+		g.Go(func() error { prover.Schedule(gctx, queue); return nil })
 		p.Watch(gctx, queue)
 		sctx, cancel := context.WithTimeout(context.WithoutCancel(gctx), stopTime)
 		defer cancel()

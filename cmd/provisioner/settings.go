@@ -34,6 +34,10 @@ type settings struct {
 	KMS  kms.Config
 	Blob blob.Config
 	Obs  obs.Config
+
+	Checks checkSettings
+
+	Isolation isolationSettings
 }
 
 // secretFile reads a file that holds one line. The error names the file only.

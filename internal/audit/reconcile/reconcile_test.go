@@ -290,7 +290,9 @@ func TestMissingLinesAndMissingFilesAreGaps(t *testing.T) {
 	require.Empty(t, r.Gaps)
 	require.Len(t, r.Unmatched, 1)
 	// Somebody cuts the line of the transaction without an entry out of the file.
-	at := slices.IndexFunc(kept, func(l string) bool { return strings.Contains(l, fmt.Sprintf(`"pid":%d,`, r.Unmatched[0].PID)) && strings.Contains(l, "access mark") })
+	at := slices.IndexFunc(kept, func(l string) bool {
+		return strings.Contains(l, fmt.Sprintf(`"pid":%d,`, r.Unmatched[0].PID)) && strings.Contains(l, "access mark")
+	})
 	r = run(slices.Delete(slices.Clone(kept), at, at+1))
 	require.Empty(t, r.Unmatched)
 	require.Len(t, r.Gaps, 1)
