@@ -73,7 +73,11 @@ type options struct {
 	identity session.Identity
 	dsn      func(string) string
 	log      io.Writer
+	db       func(testing.TB) *testkit.DB
 }
+
+// WithDatabase puts the cell into another cluster than the run's own.
+func WithDatabase(f func(testing.TB) *testkit.DB) Option { return func(o *options) { o.db = f } }
 
 // WithIdentity asks another source whose session it is, as a real Kratos.
 func WithIdentity(i session.Identity) Option { return func(o *options) { o.identity = i } }
@@ -87,11 +91,11 @@ func WithDSN(f func(string) string) Option { return func(o *options) { o.dsn = f
 // Start starts a cell for the test.
 func Start(t testing.TB, opts ...Option) *Cell {
 	t.Helper()
-	o := options{dsn: func(s string) string { return s }, log: os.Stderr}
+	o := options{dsn: func(s string) string { return s }, log: os.Stderr, db: testkit.CellDB}
 	for _, f := range opts {
 		f(&o)
 	}
-	c := &Cell{DB: testkit.CellDB(t), Routes: &Routes{bySlug: map[string]tenants.Route{}}, People: &People{byToken: map[string]identity.Session{}}, Invited: &Invitations{}}
+	c := &Cell{DB: o.db(t), Routes: &Routes{bySlug: map[string]tenants.Route{}}, People: &People{byToken: map[string]identity.Session{}}, Invited: &Invitations{}}
 	if o.identity == nil {
 		o.identity = c.People
 	}

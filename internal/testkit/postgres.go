@@ -91,7 +91,12 @@ func (d *DB) Superuser(t testing.TB) string { t.Helper(); return d.pg.SuperuserD
 
 func clone(t testing.TB, kind string) *DB {
 	t.Helper()
-	server := Postgres(t)
+	return Postgres(t).clone(t, kind)
+}
+
+func (p *PG) clone(t testing.TB, kind string) *DB {
+	t.Helper()
+	server := p
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	admin, err := pgx.Connect(ctx, server.SuperuserDSN("postgres"))
@@ -191,31 +196,24 @@ func (h *Host) startPostgres(ctx context.Context) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	return h.infoOf(c), nil
+}
+
+func (h *Host) infoOf(c *devstack.Cluster) postgresInfo {
 	return postgresInfo{
 		SuperuserDSN: c.Superuser("postgres"), Port: c.Port(), Passwords: c.Passwords(),
 		CA: h.ca.CertPath(), TenantCA: h.tenantCA.CertPath(), TenantCAKey: h.tenantCA.KeyPath(),
-	}, nil
+	}
 }
 
 func (h *Host) cluster(ctx context.Context) (*devstack.Cluster, error) {
 	v, err := h.once("cluster", func(context.Context) (any, error) {
-		bin, err := devstack.EnsurePostgres(ctx, h.builder.Cache, h.builder.Progress)
+		cfg, err := h.clusterConfig(ctx, "postgres")
 		if err != nil {
 			return nil, err
 		}
-		ports, err := h.ports(1)
-		if err != nil {
-			return nil, err
-		}
-		passwords := map[string]string{}
-		for _, role := range devstack.ClusterRoles() {
-			passwords[role] = strings.ToLower(rand.Text())
-		}
-		c, err := devstack.StartPostgres(ctx, devstack.PostgresConfig{
-			Bin: bin, Dir: filepath.Join(h.dir, "postgres"), Port: ports[0],
-			Server: h.server, CA: h.ca.CertPath(), TenantCA: h.tenantCA.CertPath(),
-			Passwords: passwords, Log: h.log("postgres"), Volatile: true, AnyDatabase: true,
-		})
+		cfg.Volatile = true
+		c, err := devstack.StartPostgres(ctx, cfg)
 		if err != nil {
 			return nil, err
 		}
@@ -226,4 +224,26 @@ func (h *Host) cluster(ctx context.Context) (*devstack.Cluster, error) {
 		return nil, fmt.Errorf("starting PostgreSQL: %w", err)
 	}
 	return v.(*devstack.Cluster), nil
+}
+
+// clusterConfig is a cluster in a folder of that name, with a port and passwords
+// of its own.
+func (h *Host) clusterConfig(ctx context.Context, name string) (devstack.PostgresConfig, error) {
+	bin, err := devstack.EnsurePostgres(ctx, h.builder.Cache, h.builder.Progress)
+	if err != nil {
+		return devstack.PostgresConfig{}, err
+	}
+	ports, err := h.ports(1)
+	if err != nil {
+		return devstack.PostgresConfig{}, err
+	}
+	passwords := map[string]string{}
+	for _, role := range devstack.ClusterRoles() {
+		passwords[role] = strings.ToLower(rand.Text())
+	}
+	return devstack.PostgresConfig{
+		Bin: bin, Dir: filepath.Join(h.dir, name), Port: ports[0],
+		Server: h.server, CA: h.ca.CertPath(), TenantCA: h.tenantCA.CertPath(),
+		Passwords: passwords, Log: h.log(name), AnyDatabase: true,
+	}, nil
 }
