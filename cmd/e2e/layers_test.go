@@ -3,6 +3,7 @@ package e2e_test
 import (
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"net/http"
 	"os"
 	"strings"
@@ -134,12 +135,14 @@ func (w *world) unwrap(t *testing.T, c credential) error {
 	return err
 }
 
-// closed shows that every layer refuses the tenant by itself. It waits for the
-// layers behind the route, which a job closes.
+// closed shows that every layer refuses the tenant by itself. It waits for those
+// that a job closes, and for a control plane that was away.
 func (w *world) closed(t *testing.T, l *demo.Live, c credential) {
 	t.Helper()
-	_, there := find(w.table(t), l)
-	require.False(t, there, "no route is published for %s", l.Slug)
+	until(t, promise, "no route is published for "+l.Slug, func() (bool, string) {
+		r, there := find(w.table(t), l)
+		return !there, fmt.Sprintf("%+v", r)
+	})
 	for i, p := range []devstack.Port{devstack.PortWorkerA, devstack.PortWorkerB} {
 		own := w.asRouter(t, p).as(l.Nurse.Client).do(t, http.MethodGet, "/t/"+l.Slug+"/v1/clients", nil)
 		require.Equal(t, http.StatusForbidden, own.status, "%s answers the tenant's own session: %s", workers[i], own.body)
