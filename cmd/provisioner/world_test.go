@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -54,6 +55,8 @@ type world struct {
 	health        string
 	ca            *testkit.Authority
 	objects       string
+	isolationPub  string
+	keyring       string
 	probed        atomic.Int64
 }
 
@@ -64,6 +67,7 @@ func newWorld(t *testing.T) *world {
 	w.admin, w.cellAdmin = w.open(w.control.Superuser(t)), w.open(w.cell.Superuser(t))
 	w.objects = filepath.Join(dir, "objects")
 	keyring := "keyring:" + filepath.Join(dir, "keys")
+	w.keyring = keyring
 	var err error
 	w.keys, err = kms.Open(ctx, kms.Config{URL: keyring})
 	require.NoError(t, err)
@@ -78,6 +82,8 @@ func newWorld(t *testing.T) *world {
 	}
 	auditKey, _ := write("audit")
 	probeKey, probePublic := write("probe")
+	isolationKey, isolationPublic := write("isolation")
+	w.isolationPub = isolationPublic
 	verifier, err := note.NewVerifier(probePublic)
 	require.NoError(t, err)
 	pair := w.ca.Issue(t, service)
@@ -91,7 +97,7 @@ func newWorld(t *testing.T) *world {
 		"TLS_CA": w.ca.Path(), "TLS_CERT": pair.Cert, "TLS_KEY": pair.Key, "HEALTH_LISTEN": w.health, "PUBLIC_ORIGIN": front,
 		"CONTROL_DSN": w.control.DSN("provisioner"), "CELL_ID": "main",
 		"CELL_OWNER_DSN": w.cell.DSN("cell_owner"), "CELL_SEALER_DSN": w.cell.DSN("cell_sealer"),
-		"AUDIT_KEY": auditKey, "PROBE_KEY": probeKey, "TENANT_CA_CERT": tenantCA, "TENANT_CA_KEY": tenantCAKey,
+		"AUDIT_KEY": auditKey, "PROBE_KEY": probeKey, "ISOLATION_KEY": isolationKey, "TENANT_CA_CERT": tenantCA, "TENANT_CA_KEY": tenantCAKey,
 		"KMS": keyring, "BLOB": "file:" + w.objects,
 	} {
 		w.env = append(w.env, "CARESPHERE_"+k+"="+v)
@@ -198,8 +204,10 @@ func (p *process) signal(t *testing.T, s os.Signal) {
 func (w *world) front(verifier note.Verifier) string {
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		if err := w.serve(r, verifier); err != nil {
-			w.t.Logf("probe: %v", err)
-			rw.WriteHeader(http.StatusServiceUnavailable)
+			rw.WriteHeader(http.StatusNotFound)
+			if !errors.Is(err, probe.ErrInvalid) && !errors.Is(err, pgx.ErrNoRows) {
+				w.t.Logf("probe: %v", err)
+			}
 			return
 		}
 		w.probed.Add(1)

@@ -29,8 +29,9 @@ func (s *Service) ReadOnly(ctx context.Context, a tenants.Actor, id tenants.ID, 
 	return s.move(ctx, a, id, "organization.read_only", tenants.StateReadOnly, reason)
 }
 
-// Resume makes a suspended or read-only organization live again; see Suspend. A
-// quarantined one is not resumed by hand: a passing isolation proof releases it.
+// Resume makes a suspended, read-only or quarantined organization live again; see
+// Suspend. KindConflict as long as its newest isolation proof is not green: a
+// quarantined one needs a proof made since.
 func (s *Service) Resume(ctx context.Context, a tenants.Actor, id tenants.ID, reason string) error {
 	return s.move(ctx, a, id, "organization.resume", tenants.StateLive, reason)
 }
@@ -50,8 +51,13 @@ func (s *Service) move(ctx context.Context, a tenants.Actor, id tenants.ID, acti
 			return err
 		}
 		from := tenants.State(org.State)
-		if to == tenants.StateLive && from != tenants.StateSuspended && from != tenants.StateReadOnly {
-			return tenants.NewError(tenants.KindConflict, "only an organization that is suspended or read-only can be resumed")
+		if to == tenants.StateLive && from != tenants.StateSuspended && from != tenants.StateReadOnly && from != tenants.StateQuarantined {
+			return tenants.NewError(tenants.KindConflict, "only an organization that is suspended, read-only or quarantined can be resumed")
+		}
+		if to != tenants.StateSuspended {
+			if err := proven(ctx, tx, id, from); err != nil {
+				return err
+			}
 		}
 		kept := reason
 		if to == tenants.StateLive {
@@ -60,6 +66,23 @@ func (s *Service) move(ctx context.Context, a tenants.Actor, id tenants.ID, acti
 		ev.Detail = map[string]string{"from": org.State, "to": string(to), "reason": reason}
 		return s.set(ctx, tx, org, to, kept)
 	})
+}
+
+// proven refuses to open the gate of an organization whose newest isolation proof
+// failed: not by way of being suspended in between either.
+func proven(ctx context.Context, tx pgx.Tx, id tenants.ID, from tenants.State) error {
+	newest, err := store.New(tx).IsolationNewest(ctx, id)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		if from != tenants.StateQuarantined {
+			return nil
+		}
+	case err != nil:
+		return fmt.Errorf("reading the isolation proof: %w", err)
+	case newest.Verdict == "proven", newest.Verdict == "unproven" && from != tenants.StateQuarantined:
+		return nil
+	}
+	return tenants.NewError(tenants.KindConflict, "its isolation is not proven: repair it and prove it again first")
 }
 
 // Retry sends an organization whose provisioning failed on its way again: by an

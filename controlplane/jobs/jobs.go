@@ -74,3 +74,22 @@ func (SendMail) Kind() string { return "send_mail" }
 
 // InsertOpts implements river.JobArgsWithInsertOpts.
 func (SendMail) InsertOpts() river.InsertOpts { return river.InsertOpts{Priority: 2} }
+
+// QueueIsolation is the queue of one cell's proofs and repairs: only its own
+// provisioner has the rights for them.
+func QueueIsolation(cell string) string { return "isolation-" + cell }
+
+// Isolation does one run of isolation_run: a proof, a plan or a repair. Cell is
+// that of the run.
+type Isolation struct {
+	RunID tenants.ID `json:"run_id"`
+	Cell  string     `json:"cell"`
+}
+
+// Kind implements river.JobArgs.
+func (Isolation) Kind() string { return "isolation" }
+
+// InsertOpts implements river.JobArgsWithInsertOpts.
+func (i Isolation) InsertOpts() river.InsertOpts {
+	return river.InsertOpts{Priority: 2, Queue: QueueIsolation(i.Cell), MaxAttempts: 4}
+}

@@ -59,24 +59,22 @@ func (p *Provisioner) apply(ctx context.Context, organization tenants.ID, versio
 		}
 		return p.switchRole(ctx, organization, version, true)
 	}
-	if err := p.switchRole(ctx, organization, version, false); err != nil {
-		return err
-	}
-	if err := p.endSessions(ctx, tenants.RoleName(organization)); err != nil {
-		return err
-	}
+	// Whatever one of these cannot do, the others still do: a role that somebody gave
+	// attributes above ours may not be switched by us, and its key must refuse all the same.
+	failed := []error{p.switchRole(ctx, organization, version, false), p.endSessions(ctx, tenants.RoleName(organization))}
 	// An organization without a key yet has nothing to disable.
 	if err := p.Keys.Disable(ctx, key); err != nil && !errors.Is(err, driver.ErrKeyGone) {
-		return fmt.Errorf("disabling the key: %w", err)
+		failed = append(failed, fmt.Errorf("disabling the key: %w", err))
 	}
-	return nil
+	return errors.Join(failed...)
 }
 
 // switchRole lets the role log in or not, and tells the workers. A newer decision
 // that was applied already stays.
 func (p *Provisioner) switchRole(ctx context.Context, organization tenants.ID, version int64, open bool) error {
 	role := tenants.RoleName(organization)
-	return pg.InTx(ctx, p.Cell, func(tx pgx.Tx) error {
+	var refused error
+	err := pg.InTx(ctx, p.Cell, func(tx pgx.Tx) error {
 		tag, err := tx.Exec(ctx, `
 			INSERT INTO cell.tenant_fence AS f (tenant_id, gate_version, gate_open) VALUES ($1, $2, $3)
 			ON CONFLICT ON CONSTRAINT tenant_fence_pk
@@ -97,13 +95,27 @@ func (p *Provisioner) switchRole(ctx context.Context, organization tenants.ID, v
 			if open {
 				login = " LOGIN"
 			}
-			if _, err := tx.Exec(ctx, "ALTER ROLE "+quote(role)+login); err != nil {
-				return fmt.Errorf("switching the login role: %w", err)
+			if refused, err = p.alterRole(ctx, tx, "ALTER ROLE "+quote(role)+login); err != nil {
+				return err
 			}
 		}
 		_, err = tx.Exec(ctx, `SELECT pg_notify($1, $2)`, tenantdb.GateChannel, tenantdb.HintTag(tenantdb.GateChannel, organization))
 		return wrap(err, "telling the workers")
 	})
+	return errors.Join(err, refused)
+}
+
+// alterRole tells a refusal apart: the workers are told of the gate also when the
+// role is out of our reach.
+func (p *Provisioner) alterRole(ctx context.Context, tx pgx.Tx, sql string) (refused, err error) {
+	err = pgx.BeginFunc(ctx, tx, func(nested pgx.Tx) error {
+		_, err := nested.Exec(ctx, sql)
+		return err
+	})
+	if pg.IsCode(err, "42501") {
+		return fmt.Errorf("switching the login role: %w", err), nil
+	}
+	return nil, wrap(err, "switching the login role")
 }
 
 // endSessions ends every session of the role, and looks again: one that was

@@ -35,3 +35,13 @@ func CheckIsolation(ctx context.Context, db Rows, tenant tenants.ID) ([]Finding,
 	findings, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Finding])
 	return findings, wrap(err, "reading the catalog")
 }
+
+// Rules returns what CheckIsolation finds of the tenant, a line each.
+func (p *Provisioner) Rules(ctx context.Context, tenant tenants.ID) ([]string, error) {
+	list, err := CheckIsolation(ctx, p.Cell, tenant)
+	out := make([]string, 0, len(list))
+	for _, f := range list {
+		out = append(out, f.String())
+	}
+	return out, err
+}

@@ -31,20 +31,25 @@ func (p *Provisioner) RenewCredentials(ctx context.Context) (int, error) {
 	var failed []error
 	renewed := 0
 	for _, tenant := range due {
-		err := p.issueCredential(ctx, tenant, func(ctx context.Context, fn func(pgx.Tx) error) error {
-			return pg.InTx(ctx, p.Cell, func(tx pgx.Tx) error {
-				if err := fn(tx); err != nil {
-					return err
-				}
-				_, err := tx.Exec(ctx, `SELECT pg_notify($1, $2)`, tenantdb.GateChannel, tenantdb.HintTag(tenantdb.GateChannel, tenant))
-				return wrap(err, "telling the workers")
-			})
-		})
-		if err != nil {
+		if err := p.Reissue(ctx, tenant); err != nil {
 			failed = append(failed, fmt.Errorf("renewing the credential of %s: %w", tenant, err))
 			continue
 		}
 		renewed++
 	}
 	return renewed, errors.Join(failed...)
+}
+
+// Reissue replaces one tenant's credential and tells the workers. Its key must be
+// alive. The context key stays as it is, or is made if there is none.
+func (p *Provisioner) Reissue(ctx context.Context, tenant tenants.ID) error {
+	return p.issueCredential(ctx, tenant, func(ctx context.Context, fn func(pgx.Tx) error) error {
+		return pg.InTx(ctx, p.Cell, func(tx pgx.Tx) error {
+			if err := fn(tx); err != nil {
+				return err
+			}
+			_, err := tx.Exec(ctx, `SELECT pg_notify($1, $2)`, tenantdb.GateChannel, tenantdb.HintTag(tenantdb.GateChannel, tenant))
+			return wrap(err, "telling the workers")
+		})
+	})
 }

@@ -27,10 +27,22 @@ const (
 	rescueAfter = 4 * time.Minute
 )
 
-// Client returns the River client that works the provisioner's jobs; the caller
-// starts and stops it. The gate's queue has workers of its own.
-func (p *Provisioner) Client(log *slog.Logger) (*river.Client[pgx.Tx], error) {
+// Registrar adds workers and their queues of another package's jobs.
+type Registrar interface {
+	Register(workers *river.Workers, queues map[string]river.QueueConfig)
+}
+
+// Client returns the River client that works the provisioner's jobs and those of
+// the others; the caller starts and stops it. The gate's queue has workers of its own.
+func (p *Provisioner) Client(log *slog.Logger, others ...Registrar) (*river.Client[pgx.Tx], error) {
 	workers := river.NewWorkers()
+	queues := map[string]river.QueueConfig{
+		jobs.QueueGate:      {MaxWorkers: 8},
+		jobs.QueueProvision: {MaxWorkers: 4},
+	}
+	for _, o := range others {
+		o.Register(workers, queues)
+	}
 	river.AddWorker(workers, &provisionWorker{p: p})
 	river.AddWorker(workers, &gateWorker{p: p})
 	river.AddWorker(workers, &renewWorker{p: p})
@@ -44,10 +56,7 @@ func (p *Provisioner) Client(log *slog.Logger) (*river.Client[pgx.Tx], error) {
 		FetchPollInterval:    500 * time.Millisecond,
 		FetchOnlyKnownKinds:  true,
 		SoftStopTimeout:      10 * time.Second,
-		Queues: map[string]river.QueueConfig{
-			jobs.QueueGate:      {MaxWorkers: 8},
-			jobs.QueueProvision: {MaxWorkers: 4},
-		},
+		Queues:               queues,
 		PeriodicJobs: []*river.PeriodicJob{river.NewPeriodicJob(
 			river.PeriodicInterval(tenantdb.CertificateLife/56), // every three hours
 			func() (river.JobArgs, *river.InsertOpts) { return jobs.RenewCredentials{}, nil },

@@ -199,6 +199,16 @@ func (q *Queries) IsolationResultAdd(ctx context.Context, arg IsolationResultAdd
 	return err
 }
 
+const isolationResultsDrop = `-- name: IsolationResultsDrop :exec
+DELETE FROM isolation_result WHERE run_id = $1
+`
+
+// Of a run that begins anew after its process was killed.
+func (q *Queries) IsolationResultsDrop(ctx context.Context, runID tenants.ID) error {
+	_, err := q.db.Exec(ctx, isolationResultsDrop, runID)
+	return err
+}
+
 const isolationRun = `-- name: IsolationRun :one
 SELECT r.id, r.number, r.kind, r.cell_id, r.organization_id, coalesce(o.slug, '') AS slug, r.asked_by, r.state, r.reason,
        r.ok, r.proven, r.failed, r.unproven, r.asked_at, r.started_at, r.finished_at
@@ -209,7 +219,7 @@ WHERE r.id = $1
 
 type IsolationRunRow struct {
 	ID             tenants.ID
-	Number         *int64
+	Number         int64
 	Kind           string
 	CellID         string
 	OrganizationID *tenants.ID
@@ -261,7 +271,7 @@ LIMIT $1
 
 type IsolationRunsRow struct {
 	ID             tenants.ID
-	Number         *int64
+	Number         int64
 	Kind           string
 	CellID         string
 	OrganizationID *tenants.ID
@@ -349,7 +359,7 @@ RETURNING id, number, kind, cell_id, organization_id, asked_by, asked_at
 
 type IsolationStartRow struct {
 	ID             tenants.ID
-	Number         *int64
+	Number         int64
 	Kind           string
 	CellID         string
 	OrganizationID *tenants.ID

@@ -59,7 +59,7 @@ var moves = []struct {
 }{
 	{"suspend", "Suspend", "Suspend the organization", "Closes the gate within seconds. Records stay as they are.", []tenants.State{tenants.StateLive, tenants.StateReadOnly, tenants.StateQuarantined}},
 	{"read-only", "Make read-only", "Make the organization read-only", "Records can be read, not changed.", []tenants.State{tenants.StateLive, tenants.StateSuspended}},
-	{"resume", "Resume", "Resume the organization", "Makes the organization live again, if its agreement is in force.", []tenants.State{tenants.StateSuspended, tenants.StateReadOnly}},
+	{"resume", "Resume", "Resume the organization", "Makes the organization live again, if its agreement is in force. A quarantined one must have been proven isolated since.", []tenants.State{tenants.StateSuspended, tenants.StateReadOnly, tenants.StateQuarantined}},
 }
 
 func (h operations) one(c *fiber.Ctx) error {

@@ -16,7 +16,7 @@ import (
 )
 
 // The signing keys of a stack, by file name.
-var signingKeys = []string{"route", "baa", "audit", "export", "probe"}
+var signingKeys = []string{"route", "baa", "audit", "export", "probe", "isolation"}
 
 // The roles that get a certificate of the service CA with their name.
 var serviceRoles = []string{"router", "controlplane", "provisioner", "dataplane"}

@@ -97,7 +97,8 @@ func (s *services) provisionerEnv(cfg Config) map[string]string {
 		"CELL_SEALER_DSN": s.postgres.DSN(CellDatabase, "cell_sealer"),
 		"AUDIT_KEY":       cfg.Path("keys", "audit.key"),
 		"TENANT_CA_CERT":  s.keys.tenantCA.CertPath(), "TENANT_CA_KEY": s.keys.tenantCA.KeyPath(),
-		"PROBE_KEY": cfg.Path("keys", "probe.key"),
+		"PROBE_KEY":     cfg.Path("keys", "probe.key"),
+		"ISOLATION_KEY": cfg.Path("keys", "isolation.key"),
 	}
 	s.objectsEnv(cfg, env)
 	s.paymentsEnv(cfg, env)

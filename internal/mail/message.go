@@ -41,6 +41,8 @@ const (
 	// Recovery and Verification carry a code that somebody asked for on a page.
 	Recovery     Template = "recovery"
 	Verification Template = "verification"
+	// Quarantine tells the operators of an organization whose isolation proof failed.
+	Quarantine Template = "quarantine"
 )
 
 // Data is what the templates may say. Name and Organization are the person's own input.

@@ -5,7 +5,7 @@
 CREATE TABLE isolation_run (
     id              uuid        CONSTRAINT isolation_run_pk PRIMARY KEY,
     -- Counts the runs: which pairs of tenants a sample tries goes by it.
-    number          bigint      GENERATED ALWAYS AS IDENTITY CONSTRAINT isolation_run_number UNIQUE,
+    number          bigint      NOT NULL GENERATED ALWAYS AS IDENTITY CONSTRAINT isolation_run_number UNIQUE,
     kind            text        NOT NULL CONSTRAINT isolation_run_kind CHECK (kind IN ('proof', 'plan', 'repair')),
     cell_id         text        NOT NULL CONSTRAINT isolation_run_cell REFERENCES cell,
     -- One tenant, or null for all of the cell.

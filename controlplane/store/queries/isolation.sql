@@ -90,3 +90,7 @@ SELECT id FROM cell ORDER BY id;
 -- name: IsolationPurge :execrows
 DELETE FROM isolation_run
 WHERE asked_by = 'schedule' AND finished_at < now() - make_interval(secs => @older_seconds::float8);
+
+-- name: IsolationResultsDrop :exec
+-- Of a run that begins anew after its process was killed.
+DELETE FROM isolation_result WHERE run_id = @run_id;

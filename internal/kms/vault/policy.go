@@ -31,7 +31,8 @@ func (c paths) policyPath() string        { return "sys/policies/acl/" + c.polic
 // The roles, each an AppRole `cell-<cell>-<role>`.
 const (
 	// RoleProvisioner ensures, disables and enables keys, and makes data keys, to
-	// seal a tenant's credential; it unwraps none.
+	// seal a tenant's credential; it unwraps none. It rewraps, to prove that a wrap
+	// is bound to its tenant.
 	RoleProvisioner = "provisioner"
 	// RoleWorker makes and unwraps data keys of keys that are not closed.
 	RoleWorker = "worker"
@@ -51,6 +52,7 @@ path "cell/CELL/keys/+" {
   allowed_parameters = { "type" = ["aes256-gcm96"], "derived" = [true] }
 }
 path "cell/CELL/datakey/plaintext/+" { capabilities = ["create", "update"] }
+path "cell/CELL/rewrap/+"            { capabilities = ["create", "update"] }
 path "cell-ledger/CELL/closed"     { capabilities = ["list"] }
 path "cell-ledger/CELL/closed/"    { capabilities = ["list"] }
 path "cell-ledger/CELL/closed/+"   { capabilities = ["create", "read", "update", "delete"] }

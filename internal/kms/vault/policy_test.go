@@ -101,7 +101,7 @@ func TestRolesMayDoNoMore(t *testing.T) {
 		{"make an exportable key", all, put(mount+"/keys/"+fresh(), exportable)},
 		{"make a data key", but(vault.RoleWorker, vault.RoleProvisioner), put(mount+"/datakey/plaintext/"+key, map[string]any{"context": "AAAA"})},
 		{"decrypt", but(vault.RoleWorker), put(mount+"/decrypt/"+key, decrypt)},
-		{"rewrap", but(vault.RoleRewrapper), put(mount+"/rewrap/"+key, decrypt)},
+		{"rewrap", but(vault.RoleRewrapper, vault.RoleProvisioner), put(mount+"/rewrap/"+key, decrypt)},
 		{"rotate", but(vault.RoleRewrapper), put(mount+"/keys/"+key+"/rotate", nil)},
 		{"raise the minimum", but(vault.RoleRewrapper), put(mount+"/keys/"+key+"/config", map[string]any{"min_decryption_version": 1})},
 		{"allow deletion", but(vault.RoleShredder), put(mount+"/keys/"+fresh()+"/config", map[string]any{"deletion_allowed": true})},

@@ -1,0 +1,321 @@
+package main
+
+import (
+	"context"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/caresphere/caresphere/controlplane/fleet"
+	provers "github.com/caresphere/caresphere/controlplane/isolation"
+	"github.com/caresphere/caresphere/controlplane/placement"
+	"github.com/caresphere/caresphere/controlplane/provisioning"
+	"github.com/caresphere/caresphere/internal/isolation"
+	"github.com/caresphere/caresphere/internal/kms"
+	"github.com/caresphere/caresphere/tenants"
+)
+
+// yard is a running provisioner with live tenants, and the operators' side of it.
+type yard struct {
+	*world
+	desk    *provers.Service
+	fleet   *fleet.Service
+	tenants []tenants.ID
+}
+
+var riley = tenants.Actor{Kind: tenants.ActorOperator, ID: tenants.NewID(), AuthenticatedAt: time.Now()}
+
+func newYard(t *testing.T, n int, env ...string) *yard {
+	t.Helper()
+	y := &yard{world: newWorld(t)}
+	y.env = append(y.env, env...)
+	for range n {
+		y.tenants = append(y.tenants, y.organization())
+	}
+	y.start()
+	for _, id := range y.tenants {
+		y.eventually(60*time.Second, "live", `SELECT state FROM organization WHERE id = $1`, id)
+		y.eventually(10*time.Second, "true", `SELECT (gate_applied = gate_version)::text FROM organization WHERE id = $1`, id)
+	}
+	pool := y.open(y.control.DSN("controlplane"))
+	jobs, err := provisioning.Inserter(pool, nil)
+	require.NoError(t, err)
+	y.desk = provers.NewService(pool, jobs)
+	y.fleet = fleet.New(pool, placement.NewGates(jobs, nil), jobs)
+	return y
+}
+
+func (y *yard) slug(id tenants.ID) string {
+	return y.text(`SELECT slug FROM organization WHERE id = $1`, id)
+}
+
+func (y *yard) wait(s provers.Status) provers.Status {
+	y.t.Helper()
+	require.Eventually(y.t, func() bool {
+		var err error
+		s, err = y.desk.Get(context.Background(), riley, s.ID)
+		return err == nil && s.FinishedAt != nil
+	}, 60*time.Second, 20*time.Millisecond)
+	require.Equal(y.t, "done", s.State, s.Reason)
+	return s
+}
+
+// prove asks for a proof as an operator does, and verifies its report.
+func (y *yard) prove(slug string) isolation.Report {
+	y.t.Helper()
+	ctx := context.Background()
+	asked, err := y.desk.AskProof(ctx, riley, slug, "")
+	require.NoError(y.t, err)
+	file, err := y.desk.Report(ctx, riley, y.wait(asked).ID)
+	require.NoError(y.t, err)
+	key, err := isolation.ParseKey(y.isolationPub)
+	require.NoError(y.t, err)
+	r, err := isolation.Verify(file, key)
+	require.NoError(y.t, err)
+	return r
+}
+
+func (y *yard) repair(slug string, apply bool) provers.Repair {
+	y.t.Helper()
+	asked, err := y.desk.AskRepair(context.Background(), riley, slug, apply)
+	require.NoError(y.t, err)
+	r, err := y.desk.Repair(context.Background(), riley, y.wait(asked).ID)
+	require.NoError(y.t, err)
+	return r
+}
+
+func (y *yard) cellExec(sql string) {
+	y.t.Helper()
+	_, err := y.cellAdmin.Exec(context.Background(), sql)
+	require.NoError(y.t, err, sql)
+}
+
+func all(t isolation.Tenant) string {
+	var b strings.Builder
+	for _, f := range t.Findings {
+		b.WriteString(f.String() + "\n")
+	}
+	for _, u := range t.Unproven {
+		b.WriteString("unproven " + u + "\n")
+	}
+	return b.String()
+}
+
+func requireProven(t *testing.T, r isolation.Report) {
+	t.Helper()
+	for _, one := range r.Tenants {
+		require.Equal(t, isolation.Proven, one.Verdict, all(one))
+	}
+	require.True(t, r.OK)
+}
+
+func TestSoundTenantsAreProven(t *testing.T) {
+	y := newYard(t, 3)
+	r := y.prove("")
+	requireProven(t, r)
+	require.Len(t, r.Tenants, 3)
+	require.True(t, r.Pairs.All)
+	require.Equal(t, "all", r.Scope)
+	for _, one := range r.Tenants {
+		require.Len(t, one.Peers, 2)
+		counts := map[string]isolation.Layer{}
+		for _, l := range one.Layers {
+			counts[l.Layer] = l
+		}
+		for _, name := range []string{isolation.LayerRoute, isolation.LayerSession, isolation.LayerSQL, isolation.LayerContext, isolation.LayerKey, isolation.LayerStorage} {
+			require.Positive(t, counts[name].Refused, "%s: no refusal", name)
+			require.Positive(t, counts[name].Allowed, "%s: no twin", name)
+		}
+		require.Greater(t, counts[isolation.LayerSQL].Refused, 60)
+		require.Greater(t, counts[isolation.LayerDeclared].Allowed, 300)
+	}
+	// The reference left nothing behind.
+	require.Equal(t, "3", y.cellText(`SELECT count(*)::text FROM pg_namespace WHERE nspname ~ '^t_'`))
+	require.Equal(t, "1", y.cellText(`SELECT count(*)::text FROM pg_namespace WHERE nspname ~ '^cell'`))
+
+	// A closed gate is proven closed.
+	ctx := context.Background()
+	require.NoError(t, y.fleet.Suspend(ctx, riley, y.tenants[0], "for the test"))
+	y.eventually(10*time.Second, "true", `SELECT (gate_applied = gate_version)::text FROM organization WHERE id = $1`, y.tenants[0])
+	requireProven(t, y.prove(y.slug(y.tenants[0])))
+	require.NoError(t, y.fleet.Resume(ctx, riley, y.tenants[0], "for the test"))
+	y.eventually(10*time.Second, "true", `SELECT (gate_applied = gate_version)::text FROM organization WHERE id = $1`, y.tenants[0])
+	requireProven(t, y.prove(y.slug(y.tenants[0])))
+}
+
+// drift is a fault that is planted, and what must be said of it.
+type drift struct {
+	name, sql string
+	says      string
+	// superuser says that a repair can only show the statements.
+	superuser bool
+}
+
+func TestDriftIsFoundQuarantinedAndMended(t *testing.T) {
+	y := newYard(t, 2)
+	victim, other := y.tenants[0], y.tenants[1]
+	for _, d := range []drift{
+		{"a policy dropped", `DROP POLICY client_select ON {t}.client`, "policy client_select is missing", false},
+		{"a policy changed", `ALTER POLICY client_select ON {t}.client USING (true)`, "policy client_select differs", false},
+		{"a policy added", `CREATE POLICY more ON {t}.client FOR SELECT USING (true)`, "policy more is not declared", false},
+		{"row security disabled", `ALTER TABLE {t}.client DISABLE ROW LEVEL SECURITY`, "row security differs", false},
+		{"row security not forced", `ALTER TABLE {t}.client NO FORCE ROW LEVEL SECURITY`, "row security of the owner differs", false},
+		{"a right for everybody", `GRANT SELECT ON {t}.client TO PUBLIC; GRANT USAGE ON SCHEMA {t} TO PUBLIC`, "right of PUBLIC: SELECT is not declared", false},
+		{"a right for another tenant", `GRANT USAGE ON SCHEMA {t} TO {o}; GRANT SELECT ON {t}.client TO {o}`, "is not declared", false},
+		{"a right on a column", `GRANT UPDATE (created_by) ON {t}.client TO {t}`, "UPDATE (created_by) is not declared", false},
+		{"a right taken away", `REVOKE SELECT ON {t}.client FROM {t}`, "SELECT is missing", false},
+		{"a right on a function", `GRANT EXECUTE ON FUNCTION {t}.client_touch() TO PUBLIC`, "EXECUTE is not declared", false},
+		{"a table's owner", `ALTER TABLE {t}.client OWNER TO cell_worker`, "owner differs", false},
+		{"a function's body", `CREATE OR REPLACE FUNCTION {t}.client_touch() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'`, "function differs", false},
+		{"a trigger disabled", `ALTER TABLE {t}.audit_entry DISABLE TRIGGER audit_entry_append_only`, "firing of trigger audit_entry_append_only differs", false},
+		{"a trigger dropped", `DROP TRIGGER shift_note_append ON {t}.shift_note`, "trigger shift_note_append is missing", false},
+		{"a default", `ALTER TABLE {t}.client ALTER created_by SET DEFAULT gen_random_uuid()`, "default of created_by differs", false},
+		{"a constraint", `ALTER TABLE {t}.member DROP CONSTRAINT member_role`, "constraint member_role is missing", false},
+		{"an index", `DROP INDEX {t}.client_record_number`, "index client_record_number is missing", false},
+		{"default privileges in the schema", `ALTER DEFAULT PRIVILEGES FOR ROLE cell_owner IN SCHEMA {t} GRANT SELECT ON TABLES TO PUBLIC`, "default right of PUBLIC", false},
+		{"a table added", `CREATE TABLE {t}.extra AS SELECT 1 AS a; ALTER TABLE {t}.extra OWNER TO cell_owner`, "extra: kind is not declared", false},
+		{"a view added", `SET ROLE cell_owner; CREATE VIEW {t}.peek AS SELECT id FROM {t}.client; RESET ROLE`, "peek: kind is not declared", false},
+		{"a membership", `GRANT {o} TO {t}`, "member of", false},
+		{"a member", `GRANT {t} TO {o}`, "has the member", false},
+		{"a role's setting", `ALTER ROLE {t} SET search_path = public`, "setting search_path differs", false},
+		{"inheriting", `ALTER ROLE {t} INHERIT CREATEDB`, "inherits differs", false},
+		{"BYPASSRLS", `ALTER ROLE {t} BYPASSRLS`, "bypasses row security differs", true},
+		{"SUPERUSER", `ALTER ROLE {t} SUPERUSER`, "superuser differs", true},
+		{"a foreign key not checked", `ALTER TABLE {t}.shift_note DISABLE TRIGGER ALL`, "is not checked by", true},
+	} {
+		t.Run(d.name, func(t *testing.T) {
+			sql := strings.NewReplacer("{t}", tenants.SchemaName(victim), "{o}", tenants.SchemaName(other)).Replace(d.sql)
+			y.cellExec(sql)
+			y.quarantineAndMend(t, victim, other, d)
+		})
+	}
+}
+
+// quarantineAndMend goes the whole way of a tenant that fails, beside one that does not.
+func (y *yard) quarantineAndMend(t *testing.T, victim, other tenants.ID, d drift) {
+	t.Helper()
+	ctx, slug := context.Background(), y.slug(victim)
+	r := y.prove(slug)
+	require.False(t, r.OK)
+	require.Equal(t, isolation.Failed, r.Tenants[0].Verdict, all(r.Tenants[0]))
+	require.Contains(t, all(r.Tenants[0]), d.says)
+	require.Equal(t, "quarantined closed", y.text(`SELECT state || ' ' || gate_mode FROM organization WHERE id = $1`, victim))
+	require.Equal(t, "live open", y.text(`SELECT state || ' ' || gate_mode FROM organization WHERE id = $1`, other))
+	require.True(t, tenants.IsKind(y.fleet.Resume(ctx, riley, victim, "too early"), tenants.KindConflict))
+
+	shown := y.repair(slug, false)
+	require.False(t, shown.Applied)
+	require.NotEmpty(t, shown.Differences)
+	done := y.repair(slug, true)
+	require.True(t, done.Applied)
+	if d.superuser {
+		require.NotEmpty(t, done.Refused)
+		for _, sql := range done.Refused {
+			y.cellExec(sql)
+		}
+		done = y.repair(slug, true)
+	}
+	require.Equal(t, isolation.Proven, done.Proof.Verdict, all(*done.Proof))
+	require.Empty(t, done.Refused)
+	require.Empty(t, done.Left)
+	require.Equal(t, "quarantined", y.text(`SELECT state FROM organization WHERE id = $1`, victim), "only a person releases")
+	require.NoError(t, y.fleet.Resume(ctx, riley, victim, "mended and proven"))
+	y.eventually(10*time.Second, "true", `SELECT (gate_applied = gate_version AND gate_mode = 'open')::text FROM organization WHERE id = $1`, victim)
+	requireProven(t, y.prove(""))
+}
+
+func TestDriftBesideTheCatalogIsFoundAndMended(t *testing.T) {
+	y := newYard(t, 2)
+	ctx, victim, other := context.Background(), y.tenants[0], y.tenants[1]
+	t.Run("the key disabled", func(t *testing.T) {
+		require.NoError(t, y.keys.Disable(ctx, kms.KeyName(victim)))
+		y.quarantineAndMend(t, victim, other, drift{says: "its state does not follow the gate"})
+	})
+	t.Run("the prefix gone", func(t *testing.T) {
+		require.NoError(t, os.RemoveAll(filepath.Join(y.objects, "t", victim.Hex())))
+		y.quarantineAndMend(t, victim, other, drift{says: "prefix is missing"})
+	})
+	t.Run("login while the gate is closed", func(t *testing.T) {
+		require.NoError(t, y.fleet.Suspend(ctx, riley, victim, "for the test"))
+		y.eventually(10*time.Second, "true", `SELECT (gate_applied = gate_version)::text FROM organization WHERE id = $1`, victim)
+		y.cellExec(`ALTER ROLE ` + tenants.RoleName(victim) + ` LOGIN`)
+		y.quarantineAndMend(t, victim, other, drift{says: "login does not follow the gate"})
+	})
+	t.Run("the key gone", func(t *testing.T) {
+		away := y.moveKey(t, victim)
+		r := y.prove(y.slug(victim))
+		require.Equal(t, isolation.Failed, r.Tenants[0].Verdict, all(r.Tenants[0]))
+		done := y.repair(y.slug(victim), true)
+		require.NotEqual(t, isolation.Proven, done.Proof.Verdict)
+		require.NotEmpty(t, done.Left, "a new key would open nothing: a person has to restore the old one")
+		away()
+		done = y.repair(y.slug(victim), true)
+		require.Equal(t, isolation.Proven, done.Proof.Verdict, all(*done.Proof))
+		require.NoError(t, y.fleet.Resume(ctx, riley, victim, "key restored"))
+	})
+}
+
+// moveKey takes the tenant's key out of the keyring, as a lost file would be, and
+// returns how to put it back.
+func (y *yard) moveKey(t *testing.T, id tenants.ID) func() {
+	t.Helper()
+	dir := strings.TrimPrefix(y.keyring, "keyring:")
+	var path string
+	require.NoError(t, filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
+		if err == nil && !d.IsDir() && strings.Contains(filepath.Base(p), kms.KeyName(id)) && !strings.HasSuffix(p, ".lock") {
+			path = p
+		}
+		return err
+	}))
+	require.NotEmpty(t, path)
+	require.NoError(t, os.Rename(path, path+".away"))
+	return func() { require.NoError(t, os.Rename(path+".away", path)) }
+}
+
+func TestWhatTenantsShareCountsAgainstEach(t *testing.T) {
+	y := newYard(t, 2)
+	for _, d := range []drift{
+		{"a shared function's body", `CREATE OR REPLACE FUNCTION cell.refuse_change() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS 'BEGIN RETURN NULL; END'`, "function differs", false},
+		{"the context keys for everybody", `GRANT SELECT ON cell.context_key TO PUBLIC`, "the context keys was allowed", false},
+		{"default privileges", `ALTER DEFAULT PRIVILEGES FOR ROLE cell_owner GRANT SELECT ON TABLES TO PUBLIC`, "default privileges", false},
+		{"default privileges of functions", `ALTER DEFAULT PRIVILEGES FOR ROLE cell_owner GRANT EXECUTE ON FUNCTIONS TO PUBLIC`, "default privileges", false},
+	} {
+		t.Run(d.name, func(t *testing.T) {
+			y.cellExec(d.sql)
+			r := y.prove("")
+			for _, one := range r.Tenants {
+				require.Equal(t, isolation.Failed, one.Verdict)
+				require.Contains(t, all(one), d.says)
+			}
+			require.NotEmpty(t, r.Shared)
+			for _, id := range y.tenants {
+				require.Equal(t, "quarantined", y.text(`SELECT state FROM organization WHERE id = $1`, id))
+				done := y.repair(y.slug(id), true)
+				require.Equal(t, isolation.Proven, done.Proof.Verdict, all(*done.Proof))
+				require.NoError(t, y.fleet.Resume(context.Background(), riley, id, "mended"))
+				y.eventually(10*time.Second, "true", `SELECT (gate_applied = gate_version)::text FROM organization WHERE id = $1`, id)
+			}
+			requireProven(t, y.prove(""))
+		})
+	}
+}
+
+// TestTheScheduleProvesAndQuarantines lets the provisioner find a fault by itself:
+// nobody asks.
+func TestTheScheduleProvesAndQuarantines(t *testing.T) {
+	y := newYard(t, 2, "CARESPHERE_ISOLATION_EVERY=1s", "CARESPHERE_ALERT_MAIL=operators@caresphere.example")
+	y.eventually(30*time.Second, "true", `SELECT (count(*) > 0)::text FROM isolation_run WHERE asked_by = 'schedule' AND ok`)
+	y.cellExec(`ALTER TABLE ` + tenants.SchemaName(y.tenants[0]) + `.client NO FORCE ROW LEVEL SECURITY`)
+	y.eventually(40*time.Second, "quarantined", `SELECT state FROM organization WHERE id = $1`, y.tenants[0])
+	require.Equal(t, "live", y.text(`SELECT state FROM organization WHERE id = $1`, y.tenants[1]))
+	require.Equal(t, "1", y.text(`SELECT count(*)::text FROM mail WHERE recipient = 'operators@caresphere.example' AND template = 'quarantine'`))
+	require.Equal(t, "1", y.text(`SELECT count(*)::text FROM audit_entry WHERE action = 'organization.quarantine' AND actor_kind = 'system' AND organization_id = $1`, y.tenants[0]))
+	y.eventually(5*time.Second, "true", `SELECT (gate_applied = gate_version AND gate_mode = 'closed')::text FROM organization WHERE id = $1`, y.tenants[0])
+	require.Error(t, y.asTenant(context.Background(), y.tenants[0], `SELECT 1`))
+	require.NoError(t, y.asTenant(context.Background(), y.tenants[1], `SELECT 1`))
+}

@@ -1,0 +1,217 @@
+package isolation
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/caresphere/caresphere/controlplane/store"
+	"github.com/caresphere/caresphere/internal/isolation"
+	"github.com/caresphere/caresphere/tenants"
+)
+
+const (
+	atOnce = 4
+	// tenantTime bounds one look at one tenant.
+	tenantTime = 60 * time.Second
+	// settle is the pause before a second look: what changed in the middle of the
+	// first, as a gate or a migration, is then as it should be.
+	settle = 1500 * time.Millisecond
+	looks  = 2
+)
+
+// errNoTenant means that there is nobody to prove by this id.
+var errNoTenant = errors.New("there is no such tenant in this cell, or it was never live")
+
+// Prove makes one proof: of one tenant, or of all of the cell when only is NilID.
+// Each tenant's verdict is recorded as soon as it is known, and one that fails is
+// quarantined at once. A proof that could not be made at all is an error.
+func (p *Prover) Prove(ctx context.Context, run, only tenants.ID, number int64) (isolation.Report, error) {
+	all, err := p.subjects(ctx)
+	if err != nil {
+		return isolation.Report{}, err
+	}
+	chosen := all
+	report := isolation.Report{Version: isolation.Version, ID: run, Number: number, Cell: p.CellID, Scope: "all", StartedAt: p.now(),
+		Attempts: catalogue(), Shared: []isolation.Finding{}, Tenants: []isolation.Tenant{}}
+	if !only.IsZero() {
+		at := slices.IndexFunc(all, func(s subject) bool { return s.id == only })
+		if at < 0 {
+			return report, errNoTenant
+		}
+		chosen, report.Scope = all[at:at+1], all[at].slug
+	}
+	report.Pairs = pairs(len(all), p.Peers, number)
+	latest, err := p.latest(ctx)
+	if err != nil {
+		return report, err
+	}
+	differences, ref, err := p.shared(ctx, latest)
+	if err != nil {
+		return report, err
+	}
+	report.Shared = findings(differences)
+	report.Reference = isolation.Reference{TenantVersion: ref.versions.tenant, CellVersion: ref.versions.cell, Facts: len(ref.tenant) + len(ref.cell), SHA256: ref.sha256}
+	report.Tenants = make([]isolation.Tenant, len(chosen))
+	group, gctx := errgroup.WithContext(ctx)
+	group.SetLimit(atOnce)
+	for i, t := range chosen {
+		group.Go(func() error {
+			verdict := p.patientLook(gctx, t, sample(all, t, report.Pairs.PerTenant, number), report.Shared)
+			report.Tenants[i] = verdict
+			return p.record(gctx, run, verdict)
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return report, err
+	}
+	report.FinishedAt, report.OK = p.now(), true
+	for _, t := range report.Tenants {
+		report.OK = report.OK && t.Verdict == isolation.Proven
+	}
+	return report, nil
+}
+
+// now is the time to the second: what a report needs, in one form everywhere.
+func (p *Prover) now() time.Time { return p.Now().UTC().Truncate(time.Second) }
+
+func (p *Prover) subjects(ctx context.Context) ([]subject, error) {
+	rows, err := p.q.IsolationTenants(ctx, &p.CellID)
+	if err != nil {
+		return nil, fmt.Errorf("listing tenants: %w", err)
+	}
+	out := make([]subject, 0, len(rows))
+	for _, r := range rows {
+		out = append(out, asSubject(store.IsolationTenantRow(r)))
+	}
+	return out, nil
+}
+
+func asSubject(r store.IsolationTenantRow) subject {
+	return subject{id: r.ID, slug: r.Slug, state: r.State, gate: r.GateMode, gateVersion: r.GateVersion, gateApplied: r.GateApplied, keyAlive: r.KeyAlive}
+}
+
+// latest are the versions that this program brings a cell to, as far as the cell is.
+func (p *Prover) latest(ctx context.Context) (versions, error) {
+	v, err := newest()
+	if err != nil {
+		return v, err
+	}
+	if err := p.Cell.QueryRow(ctx, `SELECT coalesce(max(version_id), 0) FROM public.`+ledger+` WHERE is_applied`).Scan(&v.cell); err != nil {
+		return v, fmt.Errorf("reading the cell's version: %w", err)
+	}
+	return v, nil
+}
+
+// pairs says which pairs a proof of so many tenants tries.
+func pairs(n, most int, number int64) isolation.Pairs {
+	out := isolation.Pairs{Tenants: n, PerTenant: max(n-1, 0), All: true, Round: 1, Rounds: 1}
+	if out.PerTenant > most {
+		out.PerTenant, out.All = most, false
+		out.Rounds = int64((n - 2 + most) / most)
+		out.Round = number%out.Rounds + 1
+	}
+	return out
+}
+
+// sample returns whom the tenant is tried against: the next ones in the order of
+// ids, further on with every proof, so that as many proofs as there are rounds try
+// every pair.
+func sample(all []subject, t subject, k int, number int64) []subject {
+	n := len(all)
+	if n < 2 || k == 0 {
+		return nil
+	}
+	at := slices.IndexFunc(all, func(s subject) bool { return s.id == t.id })
+	rounds := int64((n - 2 + k) / k)
+	first := int(number%rounds) * k
+	out := make([]subject, 0, k)
+	for j := range k {
+		out = append(out, all[(at+1+(first+j)%(n-1))%n])
+	}
+	return out
+}
+
+// patientLook looks again before it says anything but proven.
+func (p *Prover) patientLook(ctx context.Context, t subject, peers []subject, shared []isolation.Finding) isolation.Tenant {
+	for look := 1; ; look++ {
+		out := p.look(ctx, t, peers, shared)
+		if out.Verdict == isolation.Proven || look == looks || ctx.Err() != nil {
+			return out
+		}
+		pause := time.NewTimer(settle)
+		select {
+		case <-pause.C:
+		case <-ctx.Done():
+			pause.Stop()
+			return out
+		}
+		if row, err := p.q.IsolationTenant(ctx, store.IsolationTenantParams{ID: t.id, CellID: &p.CellID}); err == nil {
+			t = asSubject(row)
+		}
+		for i := range peers {
+			if row, err := p.q.IsolationTenant(ctx, store.IsolationTenantParams{ID: peers[i].id, CellID: &p.CellID}); err == nil {
+				peers[i] = asSubject(row)
+			}
+		}
+	}
+}
+
+func (p *Prover) look(ctx context.Context, t subject, peers []subject, shared []isolation.Finding) isolation.Tenant {
+	ctx, cancel := context.WithTimeout(ctx, tenantTime)
+	defer cancel()
+	s := newSheet(t)
+	s.t.Peers = make([]tenants.ID, 0, len(peers))
+	for _, o := range peers {
+		s.t.Peers = append(s.t.Peers, o.id)
+	}
+	for _, f := range shared {
+		s.add(f)
+	}
+	own := p.declared(ctx, s, t)
+	p.routes(ctx, s, t, peers)
+	p.sql(ctx, s, t, peers, own)
+	p.keys(ctx, s, t, peers)
+	p.storage(ctx, s, t, peers)
+	return s.done()
+}
+
+// record keeps the verdict, and with a failed one quarantines the tenant.
+func (p *Prover) record(ctx context.Context, run tenants.ID, t isolation.Tenant) error {
+	summary := ""
+	switch t.Verdict {
+	case isolation.Failed:
+		summary = t.Findings[0].String()
+	case isolation.Unproven:
+		summary = t.Unproven[0]
+	}
+	return p.inControl(ctx, func(tx pgx.Tx, q *store.Queries) error {
+		// The organization's row is locked before the result refers to it: the other
+		// way round two locks of one row would wait for each other.
+		if t.Verdict == isolation.Failed {
+			if err := p.quarantine(ctx, tx, q, t); err != nil {
+				return err
+			}
+		}
+		if err := q.IsolationResultAdd(ctx, store.IsolationResultAddParams{OrganizationID: t.ID, RunID: run, Verdict: string(t.Verdict),
+			Findings: int32(len(t.Findings)), Summary: cut(summary, 1000)}); err != nil { //nolint:gosec // at most mostFindings
+			return fmt.Errorf("recording the verdict: %w", err)
+		}
+		return nil
+	})
+}
+
+// cut returns at most n characters of one line.
+func cut(s string, n int) string {
+	s = strings.Join(strings.Fields(s), " ")
+	if r := []rune(s); len(r) > n {
+		return string(r[:n-1]) + "…"
+	}
+	return s
+}

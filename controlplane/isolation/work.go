@@ -1,0 +1,227 @@
+package isolation
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/riverqueue/river"
+	"github.com/riverqueue/river/rivertype"
+
+	"github.com/caresphere/caresphere/controlplane/jobs"
+	"github.com/caresphere/caresphere/controlplane/store"
+	"github.com/caresphere/caresphere/internal/audit"
+	"github.com/caresphere/caresphere/internal/isolation"
+	"github.com/caresphere/caresphere/tenants"
+)
+
+const (
+	// jobTime bounds a run over all tenants of a cell.
+	jobTime = 15 * time.Minute
+	// askEvery is how often it is asked whether a scheduled proof is due.
+	askEvery = 5 * time.Second
+	// keepFor is how long scheduled proofs are kept.
+	keepFor = 90 * 24 * time.Hour
+)
+
+// Jobs inserts a background job in a transaction; *river.Client does.
+type Jobs interface {
+	InsertTx(ctx context.Context, tx pgx.Tx, args river.JobArgs, opts *river.InsertOpts) (*rivertype.JobInsertResult, error)
+}
+
+// Register adds the worker of proofs and repairs, and its queue.
+func (p *Prover) Register(workers *river.Workers, queues map[string]river.QueueConfig) {
+	river.AddWorker(workers, &worker{p: p})
+	queues[jobs.QueueIsolation(p.CellID)] = river.QueueConfig{MaxWorkers: 2}
+}
+
+type worker struct {
+	river.WorkerDefaults[jobs.Isolation]
+	p *Prover
+}
+
+// Timeout implements river.Worker.
+func (*worker) Timeout(*river.Job[jobs.Isolation]) time.Duration { return jobTime }
+
+// NextRetry implements river.Worker.
+func (*worker) NextRetry(job *river.Job[jobs.Isolation]) time.Time {
+	return time.Now().Add(time.Second << min(job.Attempt, 6))
+}
+
+// Work implements river.Worker.
+func (w *worker) Work(ctx context.Context, job *river.Job[jobs.Isolation]) error {
+	err := w.p.Run(ctx, job.Args.RunID, job.Attempt >= job.MaxAttempts)
+	if err != nil {
+		w.p.Log.ErrorContext(ctx, "a run of isolation failed", "run", job.Args.RunID.String(), "error", err)
+		return errors.New(readable(err))
+	}
+	return nil
+}
+
+// Run does one run that was asked for. A run that is done is left alone. With last
+// a run that fails is recorded as failed; before, it is tried again.
+func (p *Prover) Run(ctx context.Context, id tenants.ID, last bool) error {
+	run, err := p.q.IsolationStart(ctx, id)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("taking the run: %w", err)
+	}
+	if run.CellID != p.CellID {
+		return errors.New("the run is of another cell")
+	}
+	if err := p.q.IsolationResultsDrop(ctx, id); err != nil {
+		return fmt.Errorf("clearing the run: %w", err)
+	}
+	var only tenants.ID
+	if run.OrganizationID != nil {
+		only = *run.OrganizationID
+	}
+	end, err := p.doRun(ctx, run, only)
+	if err != nil {
+		if !last {
+			return err
+		}
+		end = store.IsolationFinishParams{State: "failed", Reason: cut(readable(err), 500)}
+	}
+	end.ID = id
+	fctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	return errors.Join(err, p.inControl(fctx, func(tx pgx.Tx, q *store.Queries) error {
+		n, err := q.IsolationFinish(fctx, end)
+		if err != nil || n == 0 {
+			return wrap(err, "recording the run")
+		}
+		ev := audit.Event{Action: "isolation." + run.Kind, RecordType: "isolation_run", RecordID: id.String(), Outcome: audit.OutcomeOK,
+			Detail: map[string]string{"cell": p.CellID, "asked_by": run.AskedBy, "proven": fmt.Sprint(end.Proven), "failed": fmt.Sprint(end.Failed), "unproven": fmt.Sprint(end.Unproven)}}
+		if !end.Ok && run.Kind != kindPlan {
+			ev.Outcome = audit.OutcomeFailed
+		}
+		if run.OrganizationID != nil {
+			ev.OrganizationID = only
+		}
+		if err := audit.Insert(fctx, tx, tenants.Actor{Kind: tenants.ActorSystem}, ev); err != nil {
+			return err
+		}
+		return audit.Notify(fctx, tx, audit.ControlLog())
+	}))
+}
+
+// The kinds of run.
+const (
+	kindProof  = "proof"
+	kindPlan   = "plan"
+	kindRepair = "repair"
+)
+
+func (p *Prover) doRun(ctx context.Context, run store.IsolationStartRow, only tenants.ID) (store.IsolationFinishParams, error) {
+	end := store.IsolationFinishParams{State: "done"}
+	if run.Kind == kindProof {
+		report, err := p.Prove(ctx, run.ID, only, run.Number)
+		if err != nil {
+			return end, err
+		}
+		end.Ok = report.OK
+		tally(&end, report.Tenants...)
+		if only.IsZero() {
+			p.measure(report)
+		}
+		end.Document, err = isolation.Sign(report, p.Signer)
+		return end, err
+	}
+	t, err := p.subject(ctx, only)
+	if err != nil {
+		return end, err
+	}
+	var r Repair
+	if run.Kind == kindPlan {
+		if r, _, err = p.plan(ctx, t); err == nil {
+			end.Ok = len(r.Differences) == 0
+		}
+	} else if r, err = p.repair(ctx, run.ID, t, run.Number); err == nil {
+		end.Ok = r.Proof.Verdict == isolation.Proven
+		tally(&end, *r.Proof)
+	}
+	if err != nil {
+		return end, err
+	}
+	end.Document, err = json.Marshal(r)
+	return end, wrap(err, "encoding the repair")
+}
+
+func tally(end *store.IsolationFinishParams, list ...isolation.Tenant) {
+	for _, t := range list {
+		switch t.Verdict {
+		case isolation.Proven:
+			end.Proven++
+		case isolation.Failed:
+			end.Failed++
+		default:
+			end.Unproven++
+		}
+	}
+}
+
+func (p *Prover) measure(r isolation.Report) {
+	count := map[isolation.Verdict]float64{isolation.Proven: 0, isolation.Failed: 0, isolation.Unproven: 0}
+	for _, t := range r.Tenants {
+		count[t.Verdict]++
+	}
+	for v, n := range count {
+		p.gauges.tenants.WithLabelValues(string(v)).Set(n)
+	}
+	p.gauges.last.Set(float64(r.FinishedAt.Unix()))
+	p.gauges.seconds.Set(r.FinishedAt.Sub(r.StartedAt).Seconds())
+	if !r.OK {
+		p.Log.Error("isolation is not proven", "cell", r.Cell, "failed", count[isolation.Failed], "unproven", count[isolation.Unproven])
+	}
+}
+
+// Schedule asks for a proof of the whole cell whenever the last one is old enough,
+// until the context ends. Several provisioners of a cell ask for one.
+func (p *Prover) Schedule(ctx context.Context, queue Jobs) {
+	tick := time.NewTicker(askEvery)
+	defer tick.Stop()
+	for {
+		if err := p.ask(ctx, queue); err != nil && ctx.Err() == nil {
+			p.Log.WarnContext(ctx, "a scheduled proof was not asked for", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+func (p *Prover) ask(ctx context.Context, queue Jobs) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	return p.inControl(ctx, func(tx pgx.Tx, q *store.Queries) error {
+		// One asker at a time: the others then see what the first one asked for.
+		if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock(hashtextextended('caresphere isolation schedule ' || $1, 0))`, p.CellID); err != nil {
+			return fmt.Errorf("waiting for another asker: %w", err)
+		}
+		id := tenants.NewID()
+		n, err := q.IsolationSchedule(ctx, store.IsolationScheduleParams{ID: id, CellID: p.CellID, EverySeconds: p.Every.Seconds()})
+		if err != nil || n == 0 {
+			return wrap(err, "asking for a proof")
+		}
+		if _, err := q.IsolationPurge(ctx, keepFor.Seconds()); err != nil {
+			return fmt.Errorf("removing old proofs: %w", err)
+		}
+		_, err = queue.InsertTx(ctx, tx, jobs.Isolation{RunID: id, Cell: p.CellID}, nil)
+		return wrap(err, "asking for a proof")
+	})
+}
+
+func wrap(err error, doing string) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", doing, err)
+}
