@@ -46,7 +46,9 @@ func StartStripe(ctx context.Context, cfg StripeConfig) (*StripeServer, error) {
 	}
 	plain := "127.0.0.1:" + strconv.Itoa(cfg.PlainPort)
 	process, err := proc.Start(proc.Spec{
-		Name: "stripe-mock", Path: cfg.Bin, Args: []string{"-http-addr", plain}, Env: plainEnv(), Log: cfg.Log,
+		Name: "stripe-mock", Path: cfg.Bin,
+		// Not told where, it would open its own TLS port too: a fixed one, to everybody.
+		Args: []string{"-http-addr", plain, "-https-addr", "127.0.0.1:"}, Env: plainEnv(), Log: cfg.Log,
 	})
 	if err != nil {
 		return nil, err
