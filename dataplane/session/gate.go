@@ -212,6 +212,10 @@ func (g *Gate) who(ctx context.Context, c identity.Credential) (identity.Session
 			// Others wait for this answer too: it must not end with the first one's request.
 			return g.identity.Whoami(context.WithoutCancel(ctx), c)
 		}))
+	if err == nil && !s.SecondFactor {
+		// The second factor may come at any moment: a refusal for its lack is not kept.
+		g.whoami.Invalidate(fingerprint(c))
+	}
 	if err == nil && !time.Now().Before(s.ExpiresAt) {
 		err = tenants.NewError(tenants.KindUnauthenticated, "sign in again")
 	}
