@@ -58,7 +58,7 @@ SELECT 3, relname, 'option ' || o, 'set', format('ALTER TABLE %s SET (%s)', q, o
 FROM relation, unnest(reloptions) o
 UNION ALL
 SELECT 2, r.relname, 'column ' || a.attname, format_type(a.atttypid, a.atttypmod) || coalesce(' collate ' || nullif(a.attcollation::regcollation::text, '"default"'), '')
-       || CASE WHEN a.attidentity <> '' THEN ' identity ' || a.attidentity ELSE '' END || CASE WHEN a.attgenerated <> '' THEN ' generated' ELSE '' END,
+       || CASE WHEN a.attidentity <> '' THEN ' identity ' || a.attidentity::text ELSE '' END || CASE WHEN a.attgenerated <> '' THEN ' generated' ELSE '' END,
        '', '', false
 FROM relation r JOIN pg_attribute a ON a.attrelid = r.oid AND a.attnum > 0 AND NOT a.attisdropped WHERE r.relkind <> 'S'
 UNION ALL
