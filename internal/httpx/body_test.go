@@ -65,6 +65,19 @@ func TestACutBodyNeverReachesAHandlerAsWhole(t *testing.T) {
 			}
 		}
 	}
+	// Between two chunks nothing but the connection's end shows that there is more.
+	for _, text := range []string{"", "5\r\nhello\r\n", "5\r\nhello\r\n3", "5\r\nhello\r\n3\r\n", "5\r\nhello", "2710\r\n" + strings.Repeat("a", 10000) + "\r\n"} {
+		for _, path := range []string{"/whole", "/stream"} {
+			conn := in.dial(t, "")
+			_, err := io.WriteString(conn, "POST "+path+" HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"+text)
+			require.NoError(t, err)
+			require.NoError(t, conn.CloseWrite())
+			_, _ = io.Copy(io.Discard, conn)
+			if path == "/stream" {
+				require.Error(t, <-streamed, text)
+			}
+		}
+	}
 	require.Zero(t, ran.Load())
 	resp, _ := do(t, in.client(t, ""), "POST", in.url("/whole"), "", strings.Repeat("a", 20000))
 	require.Equal(t, 204, resp.StatusCode)

@@ -44,13 +44,17 @@ func checkRequest(c *fiber.Ctx) error {
 	return checkTarget(string(uri))
 }
 
-// checkFraming refuses a folded header and a body framed twice: the server picks
-// one meaning (RFC 9112, 5.2 and 6.3), and what stood before it may have picked the other.
+// checkFraming refuses a folded header, one that ends in a line feed alone and a
+// body framed twice: the server picks one meaning (RFC 9112, 2.2, 5.2 and 6.3), and
+// what stood before it may have picked the other.
 func checkFraming(head []byte) error {
 	var length, coding bool
 	for line := range bytes.Lines(head) {
 		if line[0] == ' ' || line[0] == '\t' {
 			return Malformed("header", "a header is folded over lines")
+		}
+		if !bytes.HasSuffix(line, []byte("\r\n")) {
+			return Malformed("header", "a header does not end in CR and LF")
 		}
 		name, _, _ := bytes.Cut(line, []byte(":"))
 		length = length || bytes.EqualFold(name, []byte("Content-Length"))

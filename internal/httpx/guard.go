@@ -31,6 +31,7 @@ func (s *server) outermost(app *fiber.App, next fasthttp.RequestHandler) fasthtt
 			defer app.ReleaseCtx(c)
 			r := s.begin(c)
 			defer r.end()
+			rctx.SetConnectionClose() // what would follow CONNECT is no request
 			_ = s.onError(c, fiber.ErrMethodNotAllowed)
 			return
 		}
