@@ -75,7 +75,7 @@ one-time code of the moment. A code counts once; wait for the next after using i
 			if asJSON {
 				enc := json.NewEncoder(cmd.OutOrStdout())
 				enc.SetIndent("", "  ")
-				return enc.Encode(rows)
+				return enc.Encode(rows) //nolint:gosec // G117: showing the local stack's passwords is what it is for
 			}
 			w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
 			fmt.Fprintln(w, "WHO\tORIGIN\tE-MAIL\tPASSWORD\tCODE\tFOR")

@@ -10,7 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"html/template"
-	"log"
+	"log" //nolint:depguard // one of the ways of printing that are tried
 	"log/slog"
 	"os"
 	"os/exec"
@@ -188,8 +188,8 @@ func TestNothingPrintsAProtectedValue(t *testing.T) {
 		"text": text, "pointer": &text, "holder": hold(text), "pointer to holder": ptr(hold(text)), "slice": []phi.Text{text},
 		"date": date, "date pointer": &date, "date holder": hold(date), "pointer to date holder": ptr(hold(date)),
 	} {
-		for way, print := range ways(v) {
-			out := print()
+		for way, show := range ways(v) {
+			out := show()
 			for _, secret := range []string{marker, markerDate, "1931", "23 Jul"} {
 				if shows(out, secret) {
 					t.Errorf("%s by %s shows the value: %s", name, way, out)
@@ -204,8 +204,8 @@ func TestNothingPrintsAProtectedValue(t *testing.T) {
 func TestAPlainStringIsFound(t *testing.T) {
 	found := map[string]bool{}
 	for _, v := range []any{marker, ptr(hold(marker)), []byte(marker), xmlHolder{marker}, errors.New(marker), date(markerDate)} {
-		for way, print := range ways(v) {
-			out := print()
+		for way, show := range ways(v) {
+			out := show()
 			found[way] = found[way] || shows(out, marker) || shows(out, markerDate)
 		}
 	}

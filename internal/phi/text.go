@@ -15,7 +15,7 @@ import (
 // Mark is what stands in place of a protected value wherever it is printed.
 const Mark = "[PHI]"
 
-// ErrPlain: something tried to store or transmit a protected value in plain
+// ErrPlain says that something tried to store or transmit a protected value in plain
 // text. It is a defect of the caller: seal the value with a Cipher first.
 var ErrPlain = errors.New("phi: a protected value must be sealed before it is stored")
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"testing"
 	"time"
 )
@@ -30,7 +31,7 @@ func (h *Host) browser(ctx context.Context) (any, error) {
 	const script = `export DEBIAN_FRONTEND=noninteractive
 apt-get update -q && apt-get install -y -q --no-install-recommends chromium fonts-dejavu-core`
 	fmt.Fprintln(os.Stderr, "installing Chromium for the browser tests")
-	args := append(prefix, "sh", "-c", script)
+	args := slices.Concat(prefix, []string{"sh", "-c", script})
 	if out, err := exec.CommandContext(ctx, args[0], args[1:]...).CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("the browser tests need Chromium and this account cannot install it (Debian, Ubuntu: apt-get install chromium): %w\n%s", err, out)
 	}
