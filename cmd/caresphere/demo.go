@@ -24,6 +24,7 @@ func demoCmd() *cobra.Command {
 		asJSON           bool
 		keep, origin, ca string
 		operator         string
+		isolationPub     string
 		limit            time.Duration
 	)
 	cmd := &cobra.Command{
@@ -61,6 +62,14 @@ Exit status: 0 every step as promised, 1 not, 2 wrong use.`,
 			if o.Operator, err = demo.ReadOperator(operator); err != nil {
 				return usageError{err}
 			}
+			if isolationPub == "" {
+				isolationPub = layout.Path("keys", "isolation.pub")
+			}
+			key, err := os.ReadFile(isolationPub) //nolint:gosec // the user names the file
+			if err != nil {
+				return usageError{fmt.Errorf("reading the isolation reports' public key: %w", err)}
+			}
+			o.IsolationKey = string(key)
 			if !asJSON {
 				o.Out = cmd.OutOrStdout()
 			}
@@ -74,10 +83,11 @@ Exit status: 0 every step as promised, 1 not, 2 wrong use.`,
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the report as JSON")
-	cmd.Flags().StringVar(&keep, "keep", "", "leave audit.jsonl, audit.csv, audit.pub and baa.bundle in this `directory`")
+	cmd.Flags().StringVar(&keep, "keep", "", "leave audit.jsonl, audit.csv, audit.pub, baa.bundle, isolation.json and isolation.pub in this `directory`")
 	cmd.Flags().StringVar(&origin, "origin", "", "the public `origin`, if not the local stack's")
 	cmd.Flags().StringVar(&ca, "ca", "", "the certificate authority's PEM `file`, if not the local stack's")
 	cmd.Flags().StringVar(&operator, "operator", "", "the operator's credentials `file`, if not the local stack's")
+	cmd.Flags().StringVar(&isolationPub, "isolation-key", "", "the isolation reports' public key `file`, if not the local stack's")
 	cmd.Flags().DurationVar(&limit, "timeout", 3*time.Minute, "give up after this long")
 	return cmd
 }

@@ -54,18 +54,21 @@ func (p *plane) operatorApp() *fiber.App {
 	app.Use(httpx.SameOrigin(r.origin))
 	r.mount(app)
 	r.site.MountOperatorFront(app)
-	r.site.MountFleet(app, p.agreements, p.fleet)
+	r.site.MountFleet(app, p.agreements, p.fleet, p.isolation)
+	r.site.MountIsolation(app, p.isolation)
 	h := api.Realm{Gate: r.gate, API: httpx.NewAPI(app, app, httpx.APIConfig{
 		Title: "CareSphere operations", Version: apiVersion,
 		Description: "What the platform's operators do. Nothing here shows clinical records.",
 		Servers:     []string{"/"}, Security: httpx.SessionSecurity(session.Operator.CookieName()),
 		Tags: []httpx.Tag{{Name: "Account", Description: "The signed-in operator."},
 			{Name: "Fleet", Description: "The fleet of organizations."},
+			{Name: "Isolation", Description: "Proofs that organizations are apart, and repairs."},
 			{Name: "Agreements", Description: "Countersigning and ending agreements."}},
 	})}
 	api.RegisterOperatorMe(h)
 	api.RegisterOperator(h, api.OperatorDeps{Fleet: p.fleet, Agreements: p.agreements})
 	api.RegisterOperatorBAA(h, p.agreements)
+	api.RegisterIsolation(h, p.isolation)
 	return app
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/caresphere/caresphere/controlplane/baa"
 	"github.com/caresphere/caresphere/controlplane/billing"
 	"github.com/caresphere/caresphere/controlplane/fleet"
+	"github.com/caresphere/caresphere/controlplane/isolation"
 	"github.com/caresphere/caresphere/controlplane/members"
 	"github.com/caresphere/caresphere/controlplane/outbox"
 	"github.com/caresphere/caresphere/controlplane/placement"
@@ -44,6 +45,7 @@ type plane struct {
 	signups    *signup.Service
 	agreements *baa.Service
 	fleet      *fleet.Service
+	isolation  *isolation.Service
 	feed       *placement.Feed
 	workers    *placement.Workers
 	reconciler *placement.Reconciler
@@ -93,7 +95,7 @@ func (p *plane) wireIdentity() error {
 		return err
 	}
 	p.operators, err = newRealm(realmConfig{name: session.Operator, origin: s.OperatorOrigin, publicURL: s.OpsKratosPublicURL, adminURL: s.OpsKratosAdminURL,
-		home: "/organizations", nav: []web.NavItem{{Path: "/organizations", Label: "Organizations"}, {Path: "/account", Label: "Account"}},
+		home: "/organizations", nav: []web.NavItem{{Path: "/organizations", Label: "Organizations"}, {Path: "/isolation", Label: "Isolation"}, {Path: "/account", Label: "Account"}},
 	}, s, conf, p.pool, p.counter)
 	if err != nil {
 		return err
@@ -152,6 +154,7 @@ func (p *plane) wireOrganizations() error {
 	p.reconciler = placement.NewReconciler(p.pool, gates, p.workers)
 	p.feed = placement.NewFeed(p.pool, func(t tenants.RouteTable) ([]byte, error) { return routes.Sign(t, routeSigner) })
 	p.fleet = fleet.New(p.pool, gates, jobs)
+	p.isolation = isolation.NewService(p.pool, jobs)
 	p.agreements, err = baa.New(baa.Config{Pool: p.pool, Gate: gates, Subscriptions: billing.New(p.pool, provider), Jobs: jobs,
 		Platform: s.Platform, Signer: baaSigner, Verifier: baaVerifier})
 	if err != nil {

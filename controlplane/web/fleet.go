@@ -10,19 +10,21 @@ import (
 	"github.com/caresphere/caresphere/controlplane/api"
 	"github.com/caresphere/caresphere/controlplane/baa"
 	"github.com/caresphere/caresphere/controlplane/fleet"
+	"github.com/caresphere/caresphere/controlplane/isolation"
 	"github.com/caresphere/caresphere/tenants"
 )
 
 // operations are the operators' pages.
 type operations struct {
-	site  *Site
-	baa   api.Agreements
-	fleet api.Fleet
+	site   *Site
+	baa    api.Agreements
+	fleet  api.Fleet
+	proofs api.Isolation
 }
 
 // MountFleet serves the operators' pages of organizations and agreements.
-func (s *Site) MountFleet(app fiber.Router, a api.Agreements, f api.Fleet) {
-	h := operations{s, a, f}
+func (s *Site) MountFleet(app fiber.Router, a api.Agreements, f api.Fleet, i api.Isolation) {
+	h := operations{s, a, f, i}
 	full := s.SignedIn(true)
 	app.Get("/organizations", full, h.list)
 	app.Get("/organizations.csv", full, h.csv)
@@ -42,6 +44,8 @@ type fleetOrganizationPage struct {
 	Organization fleet.Organization
 	Steps        []fleet.Step
 	Agreements   []baa.Agreement
+	// Proof is the newest isolation proof, if there is one.
+	Proof *isolation.Standing
 	// Moves are what the lifecycle allows now; Open is the one that failed.
 	Moves []moveForm
 	Retry *Form
@@ -84,6 +88,13 @@ func (h operations) showOne(c *fiber.Ctx, status int, id tenants.ID, failed, rea
 	if data.Agreements, err = h.baa.List(c.UserContext(), p, id); err != nil {
 		return err
 	}
+	proof, proven, err := h.proofs.Of(c.UserContext(), p.Actor, id)
+	if err != nil {
+		return err
+	}
+	if proven {
+		data.Proof = &proof
+	}
 	for _, m := range moves {
 		if !slices.Contains(m.from, o.State) {
 			continue
@@ -103,6 +114,8 @@ func (h operations) showOne(c *fiber.Ctx, status int, id tenants.ID, failed, rea
 	}
 	page := Page{Title: o.LegalName, Section: "/organizations", Wide: true}
 	switch o.State {
+	case tenants.StateQuarantined:
+		page.Notice = &Notice{"error", "Quarantined: the isolation proof failed. Repair it, prove it again, then resume."}
 	case tenants.StateProvisioningFailed:
 		data.Retry = &Form{Action: "/organizations/" + id.String() + "/retry", Submit: "Try provisioning again"}
 	case tenants.StateProvisioning:

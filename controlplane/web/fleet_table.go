@@ -119,7 +119,11 @@ func (h operations) list(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	return h.site.Render(c, http.StatusOK, "organizations", Page{Title: "Organizations", Section: "/organizations", Wide: true, Data: p})
+	page := Page{Title: "Organizations", Section: "/organizations", Wide: true, Data: p}
+	if page.Notice, err = quarantineNotice(c.UserContext(), h.proofs); err != nil {
+		return err
+	}
+	return h.site.Render(c, http.StatusOK, "organizations", page)
 }
 
 // csv gives the table as a file. A cell that a spreadsheet would take for a

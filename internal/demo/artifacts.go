@@ -15,8 +15,8 @@ import (
 
 // artifacts is what anyone may check with the CLI and no network.
 type artifacts struct {
-	jsonl, csv, bundle []byte
-	keys               string
+	jsonl, csv, bundle, isolation []byte
+	keys                          string
 }
 
 func (s *story) exportVerifies(ctx context.Context) (string, error) {
@@ -115,10 +115,11 @@ func (s *story) keep(context.Context) (string, error) {
 	}
 	for name, b := range map[string][]byte{
 		"audit.jsonl": s.kept.jsonl, "audit.csv": s.kept.csv, "audit.pub": []byte(s.kept.keys), "baa.bundle": s.kept.bundle,
+		"isolation.json": s.kept.isolation, "isolation.pub": []byte(s.o.IsolationKey),
 	} {
 		if err := os.WriteFile(filepath.Join(s.o.Keep, name), b, 0o600); err != nil {
 			return "", err
 		}
 	}
-	return "audit.jsonl, audit.csv, audit.pub, baa.bundle in " + s.o.Keep, nil
+	return "audit.jsonl, audit.csv, audit.pub, baa.bundle, isolation.json, isolation.pub in " + s.o.Keep, nil
 }

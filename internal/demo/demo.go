@@ -19,6 +19,8 @@ type Options struct {
 	Origin   string
 	Operator Operator
 	Roots    *x509.CertPool
+	// IsolationKey is the platform's public key for reports of isolation.
+	IsolationKey string
 	// Keep is a directory that the artifacts are left in, or "".
 	Keep string
 	// Out gets a line a step, or nil.
@@ -76,6 +78,7 @@ func Run(ctx context.Context, o Options) (Report, error) {
 	r.step(ctx, "audit export verifies offline", s.exportVerifies)
 	r.step(ctx, "audit export with one changed byte is refused", s.exportTampered)
 	r.step(ctx, "BAA evidence verifies offline and one changed byte is refused", s.bundleVerifies)
+	r.step(ctx, "isolation is proven for both tenants", s.isolationProven)
 	r.step(ctx, "a terminated BAA closes the tenant at once", s.terminate)
 	r.step(ctx, "artifacts are kept", s.keep)
 
