@@ -29,7 +29,7 @@ func auditCmd() *cobra.Command {
 }
 
 func auditVerifyCmd() *cobra.Command {
-	var keyFile, log string
+	var keyFile, log, earlier string
 	var asJSON bool
 	c := &cobra.Command{
 		Use:   "verify FILE",
@@ -39,11 +39,14 @@ func auditVerifyCmd() *cobra.Command {
 It reads nothing but the two files. Every entry is held against the signed Merkle
 tree, every line against the one before it and the whole against the exporter's
 signature. What was changed, removed, inserted, repeated, moved or cut off is
-named by its line, its leaf and its entry.
+named by its line, its leaf and its entry. An export alone cannot show that the
+whole log was rewritten or cut back and signed again with the right key: keep an
+earlier export, or a checkpoint of it, and give it with --extends.
 
 Exit status: 0 verified, 1 not verified, 2 wrong usage or a file that cannot be read.`,
 		Example: `  caresphere audit verify audit.jsonl --key audit.pub
   caresphere audit verify audit.csv --key audit.pub --json
+  caresphere audit verify november.jsonl --key audit.pub --extends october.jsonl
   caresphere audit verify - --key audit.pub --log 0199c2f4-7c1e-7b7e-8a52-0d9a5c1f3e77 < audit.csv`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {
@@ -52,7 +55,7 @@ Exit status: 0 verified, 1 not verified, 2 wrong usage or a file that cannot be 
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			report, err := verifyFile(cmd.InOrStdin(), args[0], keyFile, log)
+			report, err := verifyFile(cmd.InOrStdin(), args[0], keyFile, log, earlier)
 			if err != nil {
 				return usageError{err}
 			}
@@ -74,12 +77,13 @@ Exit status: 0 verified, 1 not verified, 2 wrong usage or a file that cannot be 
 	}
 	c.Flags().StringVar(&keyFile, "key", "", "file with the public keys, one a line (required)")
 	c.Flags().StringVar(&log, "log", "", "demand that the export is of this log: a tenant's id, or control")
+	c.Flags().StringVar(&earlier, "extends", "", "demand that the log continues the one of this earlier export or checkpoint (`file`)")
 	c.Flags().BoolVar(&asJSON, "json", false, "print the report as JSON")
 	c.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	return c
 }
 
-func verifyFile(stdin io.Reader, name, keyFile, log string) (verify.Report, error) {
+func verifyFile(stdin io.Reader, name, keyFile, log, earlier string) (verify.Report, error) {
 	if keyFile == "" {
 		return verify.Report{}, errors.New("name the file with the public keys: --key PUB")
 	}
@@ -103,6 +107,18 @@ func verifyFile(stdin io.Reader, name, keyFile, log string) (verify.Report, erro
 	var options []verify.Option
 	if log != "" {
 		options = append(options, verify.ForLog(log))
+	}
+	if earlier != "" {
+		f, err := os.Open(earlier) //nolint:gosec // the user names the file
+		if err != nil {
+			return verify.Report{}, fmt.Errorf("opening the earlier export: %w", err)
+		}
+		defer func() { _ = f.Close() }()
+		kept, err := verify.ReadEarlier(f, keys)
+		if err != nil {
+			return verify.Report{}, err
+		}
+		options = append(options, verify.Extends(kept))
 	}
 	return verify.File(in, keys, options...)
 }

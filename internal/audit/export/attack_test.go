@@ -3,9 +3,7 @@ package export_test
 import (
 	"bytes"
 	"fmt"
-	"runtime"
 	"slices"
-	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -46,37 +44,6 @@ func attack(t *testing.T, entries int) (*fixture, map[export.Format][]byte) {
 		require.Empty(t, f.verify(t, files[format]).Problems)
 	}
 	return f, files
-}
-
-func TestEveryFlippedByteIsFoundAndItsLineNamed(t *testing.T) {
-	f, files := attack(t, 50)
-	for format, file := range files {
-		number := make([]int, len(file))
-		n := 1
-		for i, c := range file {
-			number[i] = n
-			if c == '\n' {
-				n++
-			}
-		}
-		var work sync.WaitGroup
-		cpus := runtime.GOMAXPROCS(0)
-		for worker := range cpus {
-			work.Go(func() {
-				damaged := bytes.Clone(file)
-				for i := worker; i < len(file); i += cpus {
-					damaged[i] ^= 1 << (i % 8)
-					r, err := verify.File(bytes.NewReader(damaged), f.keys)
-					if err != nil || r.OK || !near(r, number[i]) {
-						t.Errorf("%s: byte %d of line %d: %v %v", format, i, number[i], err, r.Problems)
-						return
-					}
-					damaged[i] = file[i]
-				}
-			})
-		}
-		work.Wait()
-	}
 }
 
 func TestEveryLineOperationIsFoundAndNamed(t *testing.T) {

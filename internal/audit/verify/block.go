@@ -251,6 +251,7 @@ func (v *verifier) block(l line) {
 			v.problem(Removed, l.number, l.leaf, "", "the entries of %d leaves are gone from before this line", v.count())
 		}
 		v.inTree(l, stated, path, "the block is not part of the signed tree")
+		v.growsBlock(l.number, v.count(), stated)
 		return
 	}
 	if !v.gaps(l.number) {
@@ -261,6 +262,7 @@ func (v *verifier) block(l line) {
 	for i := range hashes {
 		hashes[i] = b.slots[i].hash
 	}
+	v.grows(l.number, hashes)
 	if treeHash(hashes) == stated {
 		v.inTree(l, stated, path, "the block's entries, lines %d to %d, are not part of the signed tree", b.firstLine, b.lastLine)
 		return

@@ -82,6 +82,7 @@ type verifier struct {
 	rooted     bool
 	blocks     blocks
 	footer     bool
+	earlier    *growth
 	// counted are lines with a running hash, as the footer counts them.
 	counted int64
 }
@@ -197,6 +198,7 @@ func (v *verifier) head(l line) {
 	}
 	v.blocks.next = h.FromLeaf
 	v.checkpoint(l.number, h)
+	v.begins(l.number, h)
 }
 
 // checkpoint verifies the signed tree head.
@@ -262,6 +264,7 @@ func (v *verifier) end() {
 		v.problem(Removed, 0, -1, "", "there is no header")
 	}
 	v.closeBlocks()
+	v.compares()
 	if !v.footer {
 		v.problem(Truncated, v.number, -1, "", "the file ends after this line without its footer")
 	}

@@ -1,0 +1,200 @@
+package export_test
+
+import (
+	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"runtime"
+	"slices"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/caresphere/caresphere/internal/audit"
+	"github.com/caresphere/caresphere/internal/audit/audittest"
+	"github.com/caresphere/caresphere/internal/audit/export"
+	"github.com/caresphere/caresphere/internal/audit/sealer"
+	"github.com/caresphere/caresphere/internal/audit/verify"
+)
+
+// size is how large the attacks on an export of 1,000 entries are. With
+// CARESPHERE_NIGHTLY=1 every byte is flipped and every line operated on; else a
+// sample that is the same in every run: flips of each format, and lines for each
+// operation, drawn by one fixed seed, with the first and the last always among them.
+func size(whole, sample int, r *rand.Rand) []int {
+	at := make([]int, 0, whole)
+	if os.Getenv("CARESPHERE_NIGHTLY") == "1" || sample >= whole {
+		for i := range whole {
+			at = append(at, i)
+		}
+		return at
+	}
+	at = append(at, 0, whole-1)
+	for len(at) < sample {
+		at = append(at, 1+r.IntN(whole-2))
+	}
+	return at
+}
+
+const (
+	thousand    = 1000
+	sampleFlips = 300
+	sampleLines = 8
+)
+
+// parallel calls try for each i on every core, with a copy of the file that it may damage.
+func parallel(file []byte, at []int, try func(damaged []byte, i int) error) error {
+	var work sync.WaitGroup
+	cpus := runtime.GOMAXPROCS(0)
+	failed := make(chan error, cpus)
+	for worker := range cpus {
+		work.Go(func() {
+			damaged := bytes.Clone(file)
+			for n := worker; n < len(at); n += cpus {
+				if err := try(damaged, at[n]); err != nil {
+					failed <- err
+					return
+				}
+			}
+		})
+	}
+	work.Wait()
+	close(failed)
+	return <-failed
+}
+
+// flip flips one bit of each of the bytes, and wants each found within a line.
+func flip(f *fixture, file []byte, at []int) error {
+	number := make([]int, len(file))
+	n := 1
+	for i, c := range file {
+		number[i] = n
+		if c == '\n' {
+			n++
+		}
+	}
+	return parallel(file, at, func(damaged []byte, i int) error {
+		damaged[i] ^= 1 << (i % 8)
+		defer func() { damaged[i] = file[i] }()
+		r, err := verify.File(bytes.NewReader(damaged), f.keys)
+		if err != nil || r.OK || !near(r, number[i]) {
+			return fmt.Errorf("byte %d of line %d: %w %v", i, number[i], err, r.Problems)
+		}
+		return nil
+	})
+}
+
+// Every byte of a small export, with every kind of line in it.
+func TestEveryFlippedByteIsFoundAndItsLineNamed(t *testing.T) {
+	f, files := attack(t, 6)
+	for format, file := range files {
+		require.NoError(t, flip(f, file, size(len(file), len(file), nil)), format)
+	}
+}
+
+func TestAThousandEntriesUnderAttack(t *testing.T) {
+	f, files := attack(t, thousand)
+	r := rand.New(rand.NewPCG(1, 1000))
+	for format, file := range files {
+		require.NoError(t, flip(f, file, size(len(file), sampleFlips, r)), format)
+		all := lines(file)
+		operations := map[string]func(i int) (damaged [][]byte, where int){
+			"delete":    func(i int) ([][]byte, int) { return slices.Concat(all[:i:i], all[i+1:]), i + 1 },
+			"duplicate": func(i int) ([][]byte, int) { return slices.Concat(all[:i+1:i+1], all[i:]), i + 2 },
+			"insert": func(i int) ([][]byte, int) {
+				forged := bytes.Replace(all[i], []byte(`client`), []byte(`patient`), 1)
+				if bytes.Equal(forged, all[i]) {
+					forged = append([]byte("x"), all[i]...)
+				}
+				return slices.Concat(all[:i:i], [][]byte{forged}, all[i:]), i + 1
+			},
+			"swap": func(i int) ([][]byte, int) {
+				i = min(i, len(all)-2)
+				return slices.Concat(all[:i:i], [][]byte{all[i+1], all[i]}, all[i+2:]), i + 1
+			},
+			"cut the tail from": func(i int) ([][]byte, int) { i = max(i, 1); return all[:i:i], i },
+			"cut inside": func(i int) ([][]byte, int) {
+				return slices.Concat(all[:i:i], [][]byte{all[i][:len(all[i])/2]}), i + 1
+			},
+		}
+		for name, damage := range operations {
+			require.NoError(t, parallel(nil, size(len(all), sampleLines, r), func(_ []byte, i int) error {
+				damaged, where := damage(i)
+				got, err := verify.File(bytes.NewReader(slices.Concat(damaged...)), f.keys)
+				if err != nil || got.OK || !near(got, where) {
+					return fmt.Errorf("%s line %d: %w %v", name, i+1, err, got.Problems)
+				}
+				return nil
+			}), format)
+		}
+	}
+}
+
+// resealed builds the log's tree anew with the same key, as whoever stole it and
+// is the superuser can, and forgets the anchors.
+func resealed(t *testing.T, f *fixture) {
+	for _, table := range []string{"audit_leaf", "audit_hash", "audit_checkpoint"} {
+		tamper(t, f, "TRUNCATE "+f.Log().Table(table), table)
+	}
+	f.sealer.Anchor = sealer.PostgresAnchor{Pool: audittest.Pool(t, "provisioner", audittest.Control(t))}
+}
+
+// Whoever has every key and every right can make a log that is whole in itself: what
+// an auditor kept from before shows that it is another one.
+func TestAForkSignedWithTheRightKeyIsFoundByWhatWasKept(t *testing.T) {
+	f := setup(t)
+	f.write(t, 90)
+	kept := map[export.Format]verify.Earlier{}
+	for _, format := range formats {
+		e, err := verify.ReadEarlier(bytes.NewReader(f.export(t, format, audit.Filter{})), f.keys)
+		require.NoError(t, err)
+		require.EqualValues(t, 90, e.Size())
+		kept[format] = e
+	}
+	check := func(want ...verify.Kind) {
+		t.Helper()
+		for _, format := range formats {
+			file := f.export(t, format, audit.Filter{})
+			require.Empty(t, f.verify(t, file).Problems, "alone it is whole")
+			require.Equal(t, want, kinds(f.verify(t, file, verify.Extends(kept[format]))))
+		}
+	}
+	check() // the same log
+	f.write(t, 120)
+	check() // and its continuation, past blocks and in the midst of one
+	filtered := f.export(t, export.JSONLines, audit.Filter{Outcome: audit.OutcomeDenied})
+	require.Empty(t, f.verify(t, filtered, verify.Extends(kept[export.JSONLines])).Problems, "which shows the leaf hashes of the block in question")
+	nothing := f.export(t, export.JSONLines, audit.Filter{Action: "client.never"})
+	require.Contains(t, []int{0, 1}, len(f.verify(t, nothing, verify.Extends(kept[export.JSONLines])).Problems))
+
+	tamper(t, f, "UPDATE "+f.Log().Table("audit_entry")+" SET action = 'client.update' WHERE seq = 12", "audit_entry")
+	resealed(t, f)
+	check(verify.Forked)
+	tamper(t, f, "DELETE FROM "+f.Log().Table("audit_entry")+" WHERE seq > 80", "audit_entry")
+	resealed(t, f)
+	check(verify.Truncated)
+
+	// Another log by the same keys is no continuation either.
+	other := setup(t)
+	other.keys, other.sealer.Signer, other.sealer.Verifier, other.signer = f.keys, f.sealer.Signer, f.sealer.Verifier, f.signer
+	other.write(t, 90)
+	for _, format := range formats {
+		file := other.export(t, format, audit.Filter{})
+		require.Equal(t, []verify.Kind{verify.WrongLog}, kinds(f.verify(t, file, verify.Extends(kept[format]))))
+	}
+}
+
+func TestAnEarlierCheckpointMustBeSigned(t *testing.T) {
+	f, files := attack(t, 5)
+	other := setup(t)
+	for _, file := range files {
+		_, err := verify.ReadEarlier(bytes.NewReader(file), other.keys)
+		require.ErrorContains(t, err, "not among the given ones")
+	}
+	for _, bad := range []string{"", "nonsense\n", "{}\n", "\"kind\"\n\n"} {
+		_, err := verify.ReadEarlier(bytes.NewReader([]byte(bad)), f.keys)
+		require.Error(t, err)
+	}
+}
