@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -55,7 +56,9 @@ func open(t *testing.T, options ...testkit.StackOption) *world {
 }
 
 func (w *world) options() demo.Options {
-	return demo.Options{Origin: w.Origin(), Roots: w.roots, Operator: demo.Operator(w.RunningStack.Operator())}
+	// Without the key the demonstration's own step says so.
+	key, _ := os.ReadFile(w.Layout().Path("keys", "isolation.pub"))
+	return demo.Options{Origin: w.Origin(), Roots: w.roots, Operator: demo.Operator(w.RunningStack.Operator()), IsolationKey: string(key)}
 }
 
 // operator is signed in once a stack: a one-time code counts once.
