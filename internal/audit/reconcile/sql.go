@@ -190,7 +190,7 @@ func shown(tokens []token) string {
 	var b strings.Builder
 	for i, t := range tokens {
 		tight := i == 0 || t.is(".") || t.is(",") || t.is(")") || t.is("(") && tokens[i-1].name() ||
-			tokens[i-1].is(".") || tokens[i-1].is("(") || t.is(":") && tokens[i-1].is(":") || tokens[i-1].is(":")
+			tokens[i-1].is(".") || tokens[i-1].is("(") || t.is(":") || tokens[i-1].is(":")
 		if !tight {
 			b.WriteByte(' ')
 		}
