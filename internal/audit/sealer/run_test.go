@@ -155,23 +155,3 @@ func TestABadKeyIsRefused(t *testing.T) {
 	_, err := New(Config{Key: "PRIVATE+KEY+nonsense"})
 	require.Error(t, err)
 }
-
-// BenchmarkSeal seals a backlog, as the sealer does after a pause.
-func BenchmarkSeal(b *testing.B) {
-	f := setup(b)
-	const n = 50_000
-	var sealed int
-	for b.Loop() {
-		b.StopTimer()
-		audittest.Exec(b, f.super, `INSERT INTO `+f.log.Log.Table("audit_entry")+` (id, actor_kind, actor_id, role, session_id, facility_id, action, record_type, record_id, outcome, ip, device, request_id, detail)
-			SELECT gen_random_uuid(), 'member', gen_random_uuid(), 'nurse', gen_random_uuid(), gen_random_uuid(), 'client.read', 'client', gen_random_uuid()::text, 'ok',
-			'192.0.2.7', 'Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36', gen_random_uuid()::text, '{}' FROM generate_series(1, $1)`, n)
-		b.StartTimer()
-		r, err := f.log.Seal(ctx)
-		if err != nil {
-			b.Fatal(err)
-		}
-		sealed += r.Sealed
-	}
-	b.ReportMetric(float64(sealed)/b.Elapsed().Seconds(), "entries/s")
-}
