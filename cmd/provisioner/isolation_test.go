@@ -154,39 +154,41 @@ type drift struct {
 	says      string
 	// superuser says that a repair can only show the statements.
 	superuser bool
+	// healed says that closing the gate undoes it: a repair finds nothing left.
+	healed bool
 }
 
 func TestDriftIsFoundQuarantinedAndMended(t *testing.T) {
 	y := newYard(t, 2)
 	victim, other := y.tenants[0], y.tenants[1]
 	for _, d := range []drift{
-		{"a policy dropped", `DROP POLICY client_select ON {t}.client`, "policy client_select is missing", false},
-		{"a policy changed", `ALTER POLICY client_select ON {t}.client USING (true)`, "policy client_select differs", false},
-		{"a policy added", `CREATE POLICY more ON {t}.client FOR SELECT USING (true)`, "policy more is not declared", false},
-		{"row security disabled", `ALTER TABLE {t}.client DISABLE ROW LEVEL SECURITY`, "row security differs", false},
-		{"row security not forced", `ALTER TABLE {t}.client NO FORCE ROW LEVEL SECURITY`, "row security of the owner differs", false},
-		{"a right for everybody", `GRANT SELECT ON {t}.client TO PUBLIC; GRANT USAGE ON SCHEMA {t} TO PUBLIC`, "right of PUBLIC: SELECT is not declared", false},
-		{"a right for another tenant", `GRANT USAGE ON SCHEMA {t} TO {o}; GRANT SELECT ON {t}.client TO {o}`, "is not declared", false},
-		{"a right on a column", `GRANT UPDATE (created_by) ON {t}.client TO {t}`, "UPDATE (created_by) is not declared", false},
-		{"a right taken away", `REVOKE SELECT ON {t}.client FROM {t}`, "SELECT is missing", false},
-		{"a right on a function", `GRANT EXECUTE ON FUNCTION {t}.client_touch() TO PUBLIC`, "EXECUTE is not declared", false},
-		{"a table's owner", `ALTER TABLE {t}.client OWNER TO cell_worker`, "owner differs", false},
-		{"a function's body", `CREATE OR REPLACE FUNCTION {t}.client_touch() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'`, "function differs", false},
-		{"a trigger disabled", `ALTER TABLE {t}.audit_entry DISABLE TRIGGER audit_entry_append_only`, "firing of trigger audit_entry_append_only differs", false},
-		{"a trigger dropped", `DROP TRIGGER shift_note_append ON {t}.shift_note`, "trigger shift_note_append is missing", false},
-		{"a default", `ALTER TABLE {t}.client ALTER created_by SET DEFAULT gen_random_uuid()`, "default of created_by differs", false},
-		{"a constraint", `ALTER TABLE {t}.member DROP CONSTRAINT member_role`, "constraint member_role is missing", false},
-		{"an index", `DROP INDEX {t}.client_record_number`, "index client_record_number is missing", false},
-		{"default privileges in the schema", `ALTER DEFAULT PRIVILEGES FOR ROLE cell_owner IN SCHEMA {t} GRANT SELECT ON TABLES TO PUBLIC`, "default right of PUBLIC", false},
-		{"a table added", `CREATE TABLE {t}.extra AS SELECT 1 AS a; ALTER TABLE {t}.extra OWNER TO cell_owner`, "extra: kind is not declared", false},
-		{"a view added", `SET ROLE cell_owner; CREATE VIEW {t}.peek AS SELECT id FROM {t}.client; RESET ROLE`, "peek: kind is not declared", false},
-		{"a membership", `GRANT {o} TO {t}`, "member of", false},
-		{"a member", `GRANT {t} TO {o}`, "has the member", false},
-		{"a role's setting", `ALTER ROLE {t} SET search_path = public`, "setting search_path differs", false},
-		{"inheriting", `ALTER ROLE {t} INHERIT CREATEDB`, "inherits differs", false},
-		{"BYPASSRLS", `ALTER ROLE {t} BYPASSRLS`, "bypasses row security differs", true},
-		{"SUPERUSER", `ALTER ROLE {t} SUPERUSER`, "superuser differs", true},
-		{"a foreign key not checked", `ALTER TABLE {t}.shift_note DISABLE TRIGGER ALL`, "is not checked by", true},
+		{name: "a policy dropped", sql: `DROP POLICY client_select ON {t}.client`, says: "policy client_select is missing"},
+		{name: "a policy changed", sql: `ALTER POLICY client_select ON {t}.client USING (true)`, says: "policy client_select differs"},
+		{name: "a policy added", sql: `CREATE POLICY more ON {t}.client FOR SELECT USING (true)`, says: "policy more is not declared"},
+		{name: "row security disabled", sql: `ALTER TABLE {t}.client DISABLE ROW LEVEL SECURITY`, says: "row security differs"},
+		{name: "row security not forced", sql: `ALTER TABLE {t}.client NO FORCE ROW LEVEL SECURITY`, says: "row security of the owner differs"},
+		{name: "a right for everybody", sql: `GRANT SELECT ON {t}.client TO PUBLIC; GRANT USAGE ON SCHEMA {t} TO PUBLIC`, says: "right of PUBLIC: SELECT is not declared"},
+		{name: "a right for another tenant", sql: `GRANT USAGE ON SCHEMA {t} TO {o}; GRANT SELECT ON {t}.client TO {o}`, says: "is not declared"},
+		{name: "a right on a column", sql: `GRANT UPDATE (created_by) ON {t}.client TO {t}`, says: "UPDATE (created_by) is not declared"},
+		{name: "a right taken away", sql: `REVOKE SELECT ON {t}.client FROM {t}`, says: "SELECT is missing"},
+		{name: "a right on a function", sql: `GRANT EXECUTE ON FUNCTION {t}.client_touch() TO PUBLIC`, says: "EXECUTE is not declared"},
+		{name: "a table's owner", sql: `ALTER TABLE {t}.client OWNER TO cell_worker`, says: "owner differs"},
+		{name: "a function's body", sql: `CREATE OR REPLACE FUNCTION {t}.client_touch() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'`, says: "function differs"},
+		{name: "a trigger disabled", sql: `ALTER TABLE {t}.audit_entry DISABLE TRIGGER audit_entry_append_only`, says: "firing of trigger audit_entry_append_only differs"},
+		{name: "a trigger dropped", sql: `DROP TRIGGER shift_note_append ON {t}.shift_note`, says: "trigger shift_note_append is missing"},
+		{name: "a default", sql: `ALTER TABLE {t}.client ALTER created_by SET DEFAULT gen_random_uuid()`, says: "default of created_by differs"},
+		{name: "a constraint", sql: `ALTER TABLE {t}.member DROP CONSTRAINT member_role`, says: "constraint member_role is missing"},
+		{name: "an index", sql: `DROP INDEX {t}.client_record_number`, says: "index client_record_number is missing"},
+		{name: "default privileges in the schema", sql: `ALTER DEFAULT PRIVILEGES FOR ROLE cell_owner IN SCHEMA {t} GRANT SELECT ON TABLES TO PUBLIC`, says: "default right of PUBLIC"},
+		{name: "a table added", sql: `CREATE TABLE {t}.extra AS SELECT 1 AS a; ALTER TABLE {t}.extra OWNER TO cell_owner`, says: "extra: kind is not declared"},
+		{name: "a view added", sql: `SET ROLE cell_owner; CREATE VIEW {t}.peek AS SELECT id FROM {t}.client; RESET ROLE`, says: "peek: kind is not declared"},
+		{name: "a membership", sql: `GRANT {o} TO {t}`, says: "member of"},
+		{name: "a member", sql: `GRANT {t} TO {o}`, says: "has the member"},
+		{name: "a role's setting", sql: `ALTER ROLE {t} SET search_path = public`, says: "setting search_path differs"},
+		{name: "inheriting", sql: `ALTER ROLE {t} INHERIT CREATEDB`, says: "inherits differs"},
+		{name: "BYPASSRLS", sql: `ALTER ROLE {t} BYPASSRLS`, says: "bypasses row security differs", superuser: true},
+		{name: "SUPERUSER", sql: `ALTER ROLE {t} SUPERUSER`, says: "superuser differs", superuser: true},
+		{name: "a foreign key not checked", sql: `ALTER TABLE {t}.shift_note DISABLE TRIGGER ALL`, says: "is not checked by", superuser: true},
 	} {
 		t.Run(d.name, func(t *testing.T) {
 			sql := strings.NewReplacer("{t}", tenants.SchemaName(victim), "{o}", tenants.SchemaName(other)).Replace(d.sql)
@@ -210,7 +212,7 @@ func (y *yard) quarantineAndMend(t *testing.T, victim, other tenants.ID, d drift
 
 	shown := y.repair(slug, false)
 	require.False(t, shown.Applied)
-	require.NotEmpty(t, shown.Differences)
+	require.Equal(t, d.healed, len(shown.Differences) == 0)
 	done := y.repair(slug, true)
 	require.True(t, done.Applied)
 	if d.superuser {
@@ -234,7 +236,7 @@ func TestDriftBesideTheCatalogIsFoundAndMended(t *testing.T) {
 	ctx, victim, other := context.Background(), y.tenants[0], y.tenants[1]
 	t.Run("the key disabled", func(t *testing.T) {
 		require.NoError(t, y.keys.Disable(ctx, kms.KeyName(victim)))
-		y.quarantineAndMend(t, victim, other, drift{says: "its state does not follow the gate"})
+		y.quarantineAndMend(t, victim, other, drift{says: "its state does not follow the gate", healed: true})
 	})
 	t.Run("the prefix gone", func(t *testing.T) {
 		require.NoError(t, os.RemoveAll(filepath.Join(y.objects, "t", victim.Hex())))
@@ -280,10 +282,10 @@ func (y *yard) moveKey(t *testing.T, id tenants.ID) func() {
 func TestWhatTenantsShareCountsAgainstEach(t *testing.T) {
 	y := newYard(t, 2)
 	for _, d := range []drift{
-		{"a shared function's body", `CREATE OR REPLACE FUNCTION cell.refuse_change() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS 'BEGIN RETURN NULL; END'`, "function differs", false},
-		{"the context keys for everybody", `GRANT SELECT ON cell.context_key TO PUBLIC`, "the context keys was allowed", false},
-		{"default privileges", `ALTER DEFAULT PRIVILEGES FOR ROLE cell_owner GRANT SELECT ON TABLES TO PUBLIC`, "default privileges", false},
-		{"default privileges of functions", `ALTER DEFAULT PRIVILEGES FOR ROLE cell_owner GRANT EXECUTE ON FUNCTIONS TO PUBLIC`, "default privileges", false},
+		{name: "a shared function's body", sql: `CREATE OR REPLACE FUNCTION cell.refuse_change() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS 'BEGIN RETURN NULL; END'`, says: "function differs"},
+		{name: "the context keys for everybody", sql: `GRANT SELECT ON cell.context_key TO PUBLIC`, says: "the context keys was allowed"},
+		{name: "default privileges", sql: `ALTER DEFAULT PRIVILEGES FOR ROLE cell_owner GRANT SELECT ON TABLES TO PUBLIC`, says: "default privileges"},
+		{name: "default privileges of functions", sql: `ALTER DEFAULT PRIVILEGES FOR ROLE cell_owner GRANT EXECUTE ON FUNCTIONS TO PUBLIC`, says: "default privileges"},
 	} {
 		t.Run(d.name, func(t *testing.T) {
 			y.cellExec(d.sql)
@@ -302,6 +304,38 @@ func TestWhatTenantsShareCountsAgainstEach(t *testing.T) {
 			}
 			requireProven(t, y.prove(""))
 		})
+	}
+}
+
+// TestAPartThatDoesNotAnswerQuarantinesNobody takes the public address and then the
+// object store away: the proof says that it shows nothing.
+func TestAPartThatDoesNotAnswerQuarantinesNobody(t *testing.T) {
+	y := newYard(t, 2)
+	y.silent.Store(true)
+	r := y.prove("")
+	require.False(t, r.OK)
+	for _, one := range r.Tenants {
+		require.Equal(t, isolation.Unproven, one.Verdict, all(one))
+		require.Contains(t, all(one), "its own probe did not succeed")
+		require.Contains(t, all(one), "a request without a session: the answer was 503")
+		require.Equal(t, "live", y.text(`SELECT state FROM organization WHERE id = $1`, one.ID))
+	}
+	y.silent.Store(false)
+	requireProven(t, y.prove(""))
+}
+
+// TestABreachIsFoundAlsoWhereTheCatalogLooksRight lets the front serve whoever asks.
+func TestABreachIsFoundAlsoWhereTheCatalogLooksRight(t *testing.T) {
+	y := newYard(t, 2)
+	y.careless.Store(true)
+	r := y.prove("")
+	for _, one := range r.Tenants {
+		require.Equal(t, isolation.Failed, one.Verdict)
+		for _, says := range []string{"its probe at another's name was allowed", "another's probe at its name was allowed", "a request without a session was allowed",
+			"an expired probe was allowed", "a probe that another key signed was allowed"} {
+			require.Contains(t, all(one), says)
+		}
+		require.Equal(t, "quarantined", y.text(`SELECT state FROM organization WHERE id = $1`, one.ID))
 	}
 }
 

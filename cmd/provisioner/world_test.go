@@ -58,6 +58,8 @@ type world struct {
 	isolationPub  string
 	keyring       string
 	probed        atomic.Int64
+	// silent makes the front fail every request, careless serve every one.
+	silent, careless atomic.Bool
 }
 
 func newWorld(t *testing.T) *world {
@@ -203,6 +205,13 @@ func (p *process) signal(t *testing.T, s os.Signal) {
 // front stands where router and worker are and does what a worker does for a probe.
 func (w *world) front(verifier note.Verifier) string {
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		switch {
+		case w.silent.Load():
+			rw.WriteHeader(http.StatusServiceUnavailable)
+			return
+		case w.careless.Load():
+			return
+		}
 		if err := w.serve(r, verifier); err != nil {
 			rw.WriteHeader(http.StatusNotFound)
 			if !errors.Is(err, probe.ErrInvalid) && !errors.Is(err, pgx.ErrNoRows) {
