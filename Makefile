@@ -65,3 +65,5 @@ $(GOLANGCI):
 $(SQLC):
 	@mkdir -p $(@D)
 	GOBIN=$(@D) GOFLAGS= CGO_ENABLED=0 go install github.com/sqlc-dev/sqlc/cmd/sqlc@$(SQLC_VERSION)
+
+include .ci/security.mk

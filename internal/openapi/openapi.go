@@ -54,10 +54,10 @@ func Keep(app *fiber.App, file string, write bool) error {
 		return err
 	}
 	if write {
-		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+		if err := os.MkdirAll(filepath.Dir(file), 0o750); err != nil {
 			return fmt.Errorf("writing a description: %w", err)
 		}
-		if err := os.WriteFile(file, current, 0o644); err != nil {
+		if err := os.WriteFile(file, current, 0o644); err != nil { //nolint:gosec // a document for everybody to read
 			return fmt.Errorf("writing a description: %w", err)
 		}
 		return nil
