@@ -57,6 +57,11 @@ Exit status: 0 all matched, 1 something unmatched or the record not whole, 2 wro
   caresphere audit reconcile --tenant sunrise-gardens --from 2026-11-01T00:00:00Z --to 2026-11-02T00:00:00Z --json`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			for _, pair := range [][2]string{{"tenant", "all"}, {"since", "from"}} {
+				if cmd.Flags().Changed(pair[0]) && cmd.Flags().Changed(pair[1]) {
+					return usageError{fmt.Errorf("--%s and --%s exclude each other", pair[0], pair[1])}
+				}
+			}
 			report, err := runReconcile(cmd.Context(), f)
 			if err != nil {
 				return err
@@ -77,8 +82,6 @@ Exit status: 0 all matched, 1 something unmatched or the record not whole, 2 wro
 	c.Flags().StringVar(&f.to, "to", "", "up to this `time` (RFC 3339); now if it is not given")
 	c.Flags().StringVar(&f.record, "record", "", "the `folder` of the server's log, if not the local stack's")
 	c.Flags().BoolVar(&f.asJSON, "json", false, "print the report as JSON")
-	c.MarkFlagsMutuallyExclusive("tenant", "all")
-	c.MarkFlagsMutuallyExclusive("since", "from")
 	return c
 }
 

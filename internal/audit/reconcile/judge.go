@@ -58,8 +58,11 @@ var recording = regexp.MustCompile(`(?i)\b(log_statement(_sample_rate)?|log_dest
 	`log_directory|log_filename|log_rotation_\w+|log_truncate_on_rotation|log_line_prefix|log_timezone|log_parameter_max_length\w*|pg_rotate_logfile|` +
 	`pg_reload_conf|session_preload_libraries|shared_preload_libraries|local_preload_libraries|session_replication_role|row_security)\b`)
 
-// touchesRecording finds those settings in a statement.
+// touchesRecording finds those settings in a statement that could change them.
 func touchesRecording(tokens []token) bool {
+	if tokens[0].is("show") {
+		return false
+	}
 	for _, t := range tokens {
 		if (t.name() || t.kind == value) && recording.MatchString(t.text) {
 			return true

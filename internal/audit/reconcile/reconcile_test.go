@@ -4,9 +4,11 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -18,6 +20,7 @@ import (
 	"github.com/caresphere/caresphere/internal/audit"
 	"github.com/caresphere/caresphere/internal/audit/audittest"
 	"github.com/caresphere/caresphere/internal/audit/reconcile"
+	"github.com/caresphere/caresphere/internal/devstack"
 	"github.com/caresphere/caresphere/tenants"
 )
 
@@ -210,12 +213,32 @@ func TestSuperusersReachIsUnmatched(t *testing.T) {
 		"SELECT count(*) FROM pg_stat_activity", "SELECT pg_size_pretty(pg_database_size(current_database()))", "VACUUM pg_class",
 		"SELECT n.nspname, c.relname, pg_catalog.pg_get_userbyid(c.relowner) FROM pg_catalog.pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relname IN ('client')",
 		"SELECT m.member, coalesce(max(r.rolname), 'x') FROM pg_auth_members m JOIN pg_roles r ON r.oid = m.roleid GROUP BY m.member",
-		"WITH q(a) AS (VALUES (1), (2)) SELECT sum(a) OVER (PARTITION BY a) FROM q AS x(a)", "CHECKPOINT", "ALTER ROLE " + s + " CONNECTION LIMIT 5",
+		"WITH q(a) AS (VALUES (1), (2)) SELECT sum(a) OVER (PARTITION BY a) FROM q AS x(a)", "CHECKPOINT", "SHOW log_statement", "ALTER ROLE " + s + " CONNECTION LIMIT 5",
 		"SELECT count(*) FROM cell.tenant_credential",
 	} {
 		audittest.Exec(t, w.super, sql, pgx.QueryExecModeSimpleProtocol)
 	}
 	require.Empty(t, ours(w.reconcile(t, from), w.cell))
+}
+
+func TestADumpIsUnmatched(t *testing.T) {
+	w := newWorld(t)
+	bin, _, err := devstack.FindPostgres(ctx, "")
+	require.NoError(t, err)
+	from := w.now(t)
+	cfg := w.super.Config()
+	dump := exec.CommandContext(ctx, filepath.Join(bin, "pg_dump"), "-h", cfg.Host, "-p", strconv.Itoa(int(cfg.Port)), "-U", cfg.User, "-n", w.Role, "-a", w.cell)
+	out, err := dump.CombinedOutput()
+	require.NoError(t, err, string(out))
+	require.Contains(t, string(out), "COPY "+w.Role+".client ")
+	found := ours(w.reconcile(t, from), w.cell)
+	at := slices.IndexFunc(found, func(u reconcile.Unmatched) bool {
+		return strings.HasPrefix(u.Statement, "copy "+w.Role+".client(")
+	})
+	require.GreaterOrEqual(t, at, 0)
+	require.Equal(t, "pg_dump", found[at].Application)
+	require.Equal(t, []string{"client"}, found[at].Tables)
+	require.Equal(t, []tenants.ID{w.ID}, found[at].Tenants)
 }
 
 func TestASilentSuperuserIsUnmatched(t *testing.T) {
