@@ -109,7 +109,7 @@ func verifyFile(stdin io.Reader, name, keyFile, log, earlier string) (verify.Rep
 		options = append(options, verify.ForLog(log))
 	}
 	if earlier != "" {
-		f, err := os.Open(earlier) //nolint:gosec // the user names the file
+		f, err := os.Open(earlier)
 		if err != nil {
 			return verify.Report{}, fmt.Errorf("opening the earlier export: %w", err)
 		}

@@ -5,7 +5,7 @@
 -- which `caresphere audit reconcile` finds the audit entry of the same transaction.
 -- A login cannot go around it: log_min_messages is the superuser's. The line holds
 -- no value and no text of the statement.
--- Only a member's context sees rows by facility; nobody else's is noted.
+-- Only a member's context has facilities; one without any sees no row, and is not noted.
 -- It gives the transaction its number, which its audit entry needs anyway. That
 -- cannot be done while parallel workers run: hence PARALLEL UNSAFE.
 -- +goose StatementBegin
@@ -15,7 +15,7 @@ DECLARE
     c record;
 BEGIN
     SELECT x.kind, x.facilities INTO c FROM cell.context() x;
-    IF c.kind = 'member' THEN
+    IF c.facilities IS NOT NULL THEN
         RAISE LOG 'caresphere access mark: transaction %', pg_current_xact_id();
     END IF;
     RETURN c.facilities;

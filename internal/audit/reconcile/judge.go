@@ -29,6 +29,7 @@ type catalog struct {
 const (
 	reasonRecording = "it changes what is recorded or who is held by row-level security"
 	reasonSettings  = "it changes the server's settings"
+	reasonNames     = "it names a tenant's table"
 	reasonCopies    = "it copies the whole database"
 )
 
@@ -102,9 +103,19 @@ func (c *catalog) judge(tokens []token) verdict {
 		}
 	}
 	if len(v.tables) > 0 {
-		say("it names a tenant's table")
+		say(reasonNames)
 	}
 	return v
+}
+
+// rows tells whether a statement of a tenant's role counts: it names a clinical
+// table or the trail's, or hides what it reaches. Its other DDL, which it has no
+// right to, reaches nobody's rows.
+func (c *catalog) rows(v verdict) bool {
+	if v.reason != "" && v.reason != reasonNames {
+		return true
+	}
+	return slices.ContainsFunc(v.tables, func(t string) bool { return c.clinical[t] || c.trail[t] })
 }
 
 // makes says that the statement as a whole is of a kind that counts.

@@ -47,7 +47,7 @@ func Run(ctx context.Context, o Options) (Report, error) {
 	if err != nil {
 		return Report{}, err
 	}
-	r := &run{o: o, c: c, marks: map[string]map[uint64]*transaction{}, report: Report{
+	r := &run{o: o, c: c, marks: map[string]map[uint64]*transaction{}, ddl: map[string]int{}, report: Report{
 		From: o.From.UTC(), To: o.To.UTC(), Database: c.database, Tenants: []Tenant{}, Declared: map[string]int{}, Unmatched: []Unmatched{}, Gaps: []Gap{}, Notices: []Gap{}}}
 	if err := r.posture(ctx); err != nil {
 		return Report{}, err
@@ -72,6 +72,8 @@ type run struct {
 	report   Report
 	// marks by tenant role and transaction.
 	marks map[string]map[uint64]*transaction
+	// ddl counts the DDL that tenants' roles tried, on nothing with rows of interest.
+	ddl map[string]int
 	// others counts unmatched statements of others by tenant.
 	others map[tenants.ID]int
 }
@@ -206,12 +208,12 @@ func (r *run) statement(l *line, text string) {
 		if l.Database != r.c.database && !reachesAcross(v) {
 			continue
 		}
-		if v.reason == "" && !tenantName.MatchString(l.User) {
+		if tenantName.MatchString(l.User) && !r.c.rows(v) {
+			r.ddl[l.User]++
 			continue
 		}
 		if v.reason == "" {
-			v.reason = "a tenant's role ran DDL"
-			v.schemas = []string{l.User}
+			continue
 		}
 		u := Unmatched{At: l.at, Role: l.User, PID: l.PID, From: l.from(), Application: l.Application, Database: l.Database,
 			Tables: v.tables, Statement: shown(s), Why: v.reason}
@@ -261,6 +263,11 @@ func (r *run) compare(ctx context.Context) error {
 			r.gap(first, "the trail of tenant "+id.String()+" has entries from before the record begins")
 		}
 		r.report.Tenants = append(r.report.Tenants, t)
+	}
+	for _, role := range slices.Sorted(maps.Keys(r.ddl)) {
+		if id, ok := tenantOf(role); ok && (r.o.Tenant.IsZero() || id == r.o.Tenant) {
+			r.report.Notices = append(r.report.Notices, Gap{r.report.To, fmt.Sprintf("role %s tried %d statements of DDL, which its grants refuse", role, r.ddl[role])})
+		}
 	}
 	for role := range r.marks {
 		if !r.c.schemas[role] {

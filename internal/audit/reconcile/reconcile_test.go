@@ -241,6 +241,30 @@ func TestADumpIsUnmatched(t *testing.T) {
 	require.Equal(t, []tenants.ID{w.ID}, found[at].Tenants)
 }
 
+func TestATenantsDDLCountsWhereItIsOnClinicalTables(t *testing.T) {
+	w := newWorld(t)
+	from := w.now(t)
+	refused := func(sql string) {
+		_, err := w.conn.Exec(ctx, sql)
+		require.Error(t, err)
+	}
+	refused("CREATE TABLE x (a int)")
+	refused("ALTER TABLE member DISABLE ROW LEVEL SECURITY")
+	// A context without facilities sees no row, and leaves no mark.
+	nobody := w.nurse
+	nobody.Facilities = nil
+	require.NoError(t, w.InTx(ctx, w.conn, nobody, func(tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, "SELECT id FROM client")
+		return err
+	}))
+	r := w.reconcile(t, from)
+	require.Empty(t, ours(r, w.cell))
+	require.Contains(t, fmt.Sprint(r.Notices), "tried 2 statements of DDL")
+	refused("ALTER TABLE client DISABLE ROW LEVEL SECURITY")
+	refused("CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'")
+	require.Len(t, ours(w.reconcile(t, from), w.cell), 2)
+}
+
 func TestASilentSuperuserIsUnmatched(t *testing.T) {
 	w := newWorld(t)
 	from := w.now(t)

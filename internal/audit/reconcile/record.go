@@ -43,7 +43,7 @@ const timeFormat = "2006-01-02 15:04:05.000 MST"
 // maxLine bounds one line of the log in bytes; a longer one is counted as unreadable.
 const maxLine = 16 << 20
 
-// ErrNoRecord: there is no log to compare with.
+// ErrNoRecord says that there is no log to compare with.
 var ErrNoRecord = errors.New("the server has written no log as JSON lines there")
 
 // recordFiles lists the log's files in the order in which they were written, but
@@ -77,7 +77,7 @@ func recordFiles(dir string, from time.Time) ([]string, error) {
 
 // readRecord calls each for every line of the file; unreadable for those that are none.
 func readRecord(name string, each func(*line), unreadable func(number int64)) error {
-	f, err := os.Open(name) //nolint:gosec // the user names the folder
+	f, err := os.Open(name)
 	if err != nil {
 		return fmt.Errorf("opening the server's log: %w", err)
 	}

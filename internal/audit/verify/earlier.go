@@ -10,7 +10,7 @@ import (
 	"github.com/caresphere/caresphere/internal/audit/record"
 )
 
-// Forked: the log is not the one of an earlier checkpoint, continued: entries from
+// Forked says that the log is not the one of an earlier checkpoint, continued: entries from
 // before it were changed, and the whole was signed again.
 const Forked Kind = "forked"
 
@@ -53,7 +53,7 @@ func ReadEarlier(r io.Reader, keys Keys) (Earlier, error) {
 	if !ok {
 		return Earlier{}, errors.New("the earlier checkpoint cannot be read")
 	}
-	return Earlier{c.origin, c.size, c.root}, nil
+	return Earlier(c), nil
 }
 
 // headerCheckpoint finds the checkpoint in an export's header.
