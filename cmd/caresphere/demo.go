@@ -65,7 +65,7 @@ Exit status: 0 every step as promised, 1 not, 2 wrong use.`,
 			if isolationPub == "" {
 				isolationPub = layout.Path("keys", "isolation.pub")
 			}
-			key, err := os.ReadFile(isolationPub) //nolint:gosec // the user names the file
+			key, err := os.ReadFile(isolationPub)
 			if err != nil {
 				return usageError{fmt.Errorf("reading the isolation reports' public key: %w", err)}
 			}

@@ -316,7 +316,7 @@ func isolationKey(path string) (note.Verifier, error) {
 		}
 		path = layout.Path("keys", "isolation.pub")
 	}
-	text, err := os.ReadFile(path) //nolint:gosec // the user names the file
+	text, err := os.ReadFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("reading the key: %w", err)
 	}

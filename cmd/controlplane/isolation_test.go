@@ -70,6 +70,10 @@ func TestOperatorsAskForProofsOfIsolation(t *testing.T) {
 	r = operator.post("/api/v1/isolation/repairs", map[string]any{"tenant": o.slug, "apply": true})
 	require.Equal(t, http.StatusAccepted, r.status)
 	assert.Equal(t, "repair", r.doc["kind"])
+	w.exec(t, `UPDATE isolation_run SET started_at = now() - interval '1 hour' WHERE id = $1::uuid`, r.doc["id"])
 	w.exec(t, `INSERT INTO isolation_result (organization_id, run_id, verdict) VALUES ($1::uuid, $2::uuid, 'proven')`, o.organization, r.doc["id"])
+	assert.Equal(t, http.StatusConflict, resume(), "a proof that began before the failure says nothing of it")
+	w.exec(t, `UPDATE isolation_run SET started_at = now() WHERE id = $1::uuid`, r.doc["id"])
 	assert.Equal(t, http.StatusOK, resume())
+	assert.Equal(t, 1, w.count(t, `SELECT count(*) FROM isolation_run WHERE asked_by = 'release'`), "and proven again at once, with an open gate")
 }

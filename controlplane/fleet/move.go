@@ -64,22 +64,45 @@ func (s *Service) move(ctx context.Context, a tenants.Actor, id tenants.ID, acti
 			kept = ""
 		}
 		ev.Detail = map[string]string{"from": org.State, "to": string(to), "reason": reason}
-		return s.set(ctx, tx, org, to, kept)
+		if err := s.set(ctx, tx, org, to, kept); err != nil {
+			return err
+		}
+		if from == tenants.StateQuarantined && to == tenants.StateLive {
+			return s.proveAgain(ctx, tx, org)
+		}
+		return nil
 	})
+}
+
+// proveAgain asks for a proof of an organization that is released: behind its
+// closed gate only the refusals could be tried.
+func (s *Service) proveAgain(ctx context.Context, tx pgx.Tx, org store.FleetLockRow) error {
+	if org.CellID == nil {
+		return nil
+	}
+	run := store.IsolationAskParams{ID: tenants.NewID(), Kind: "proof", CellID: *org.CellID, OrganizationID: &org.ID, AskedBy: "release"}
+	if err := store.New(tx).IsolationAsk(ctx, run); err != nil {
+		return fmt.Errorf("asking for a proof: %w", err)
+	}
+	if _, err := s.jobs.InsertTx(ctx, tx, jobs.Isolation{RunID: run.ID, Cell: run.CellID}, nil); err != nil {
+		return fmt.Errorf("asking for a proof: %w", err)
+	}
+	return nil
 }
 
 // proven refuses to open the gate of an organization whose newest isolation proof
 // failed: not by way of being suspended in between either.
 func proven(ctx context.Context, tx pgx.Tx, id tenants.ID, from tenants.State) error {
-	newest, err := store.New(tx).IsolationNewest(ctx, id)
-	switch {
-	case errors.Is(err, pgx.ErrNoRows):
-		if from != tenants.StateQuarantined {
-			return nil
-		}
-	case err != nil:
+	q := store.New(tx)
+	sound, err := q.IsolationClear(ctx, id)
+	if err != nil {
+		return fmt.Errorf("reading the isolation proofs: %w", err)
+	}
+	newest, err := q.IsolationNewest(ctx, id)
+	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
 		return fmt.Errorf("reading the isolation proof: %w", err)
-	case newest.Verdict == "proven", newest.Verdict == "unproven" && from != tenants.StateQuarantined:
+	}
+	if sound && (newest.Verdict == "proven" || from != tenants.StateQuarantined) {
 		return nil
 	}
 	return tenants.NewError(tenants.KindConflict, "its isolation is not proven: repair it and prove it again first")

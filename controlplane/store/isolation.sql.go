@@ -60,6 +60,22 @@ func (q *Queries) IsolationCells(ctx context.Context) ([]string, error) {
 	return items, nil
 }
 
+const isolationClear = `-- name: IsolationClear :one
+SELECT NOT EXISTS (
+    SELECT 1 FROM isolation_result f
+    WHERE f.organization_id = $1 AND f.verdict = 'failed' AND NOT EXISTS (
+        SELECT 1 FROM isolation_result p JOIN isolation_run r ON r.id = p.run_id
+        WHERE p.organization_id = f.organization_id AND p.verdict = 'proven' AND r.started_at > f.proved_at)) AS clear
+`
+
+// Nothing that failed stands: a proof that began before a failure says nothing of it.
+func (q *Queries) IsolationClear(ctx context.Context, organizationID tenants.ID) (bool, error) {
+	row := q.db.QueryRow(ctx, isolationClear, organizationID)
+	var clear bool
+	err := row.Scan(&clear)
+	return clear, err
+}
+
 const isolationDocument = `-- name: IsolationDocument :one
 SELECT kind, state, document FROM isolation_run WHERE id = $1
 `

@@ -94,3 +94,11 @@ WHERE asked_by = 'schedule' AND finished_at < now() - make_interval(secs => @old
 -- name: IsolationResultsDrop :exec
 -- Of a run that begins anew after its process was killed.
 DELETE FROM isolation_result WHERE run_id = @run_id;
+
+-- name: IsolationClear :one
+-- Nothing that failed stands: a proof that began before a failure says nothing of it.
+SELECT NOT EXISTS (
+    SELECT 1 FROM isolation_result f
+    WHERE f.organization_id = @organization_id AND f.verdict = 'failed' AND NOT EXISTS (
+        SELECT 1 FROM isolation_result p JOIN isolation_run r ON r.id = p.run_id
+        WHERE p.organization_id = f.organization_id AND p.verdict = 'proven' AND r.started_at > f.proved_at)) AS clear;
