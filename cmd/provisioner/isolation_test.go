@@ -42,6 +42,8 @@ func newYard(t *testing.T, n int, env ...string) *yard {
 		y.eventually(60*time.Second, "live", `SELECT state FROM organization WHERE id = $1`, id)
 		y.eventually(10*time.Second, "true", `SELECT (gate_applied = gate_version)::text FROM organization WHERE id = $1`, id)
 	}
+	// A gate's job that comes late would mend what a test plants.
+	y.eventually(10*time.Second, "0", `SELECT count(*)::text FROM river_job WHERE kind = 'apply_gate' AND state IN ('available', 'running', 'retryable', 'scheduled')`)
 	pool := y.open(y.control.DSN("controlplane"))
 	jobs, err := provisioning.Inserter(pool, nil)
 	require.NoError(t, err)
