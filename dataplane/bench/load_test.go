@@ -68,7 +68,7 @@ func compare(b *testing.B, contenders ...contender) {
 					rates[k], cpus[k] = append(rates[k], rate), append(cpus[k], cpu)
 				}
 			}
-			for b.Loop() { //nolint:revive // the rounds above are the measurement
+			for b.Loop() {
 			}
 			b.ReportMetric(0, "ns/op")
 			for i, c := range contenders {
