@@ -141,12 +141,13 @@ func (d *Door) lookup(ctx context.Context, tenant, identity, session tenants.ID,
 	}
 	defer release()
 	defer rollbackOpen(ctx, conn)
-	if err := begin(ctx, conn, tp.login.lookup(conn, tenant, identity, session), anyVersion); err != nil {
-		return err
-	}
-	g := &guard{conn: conn.Conn()}
+	g := &guard{conn: conn.Conn(), opening: opening{tp.login.lookup(conn, tenant, identity, session), anyVersion}}
 	defer g.close()
-	if err := fn(store.New(g)); err != nil {
+	err = fn(store.New(g))
+	if g.refused != nil {
+		return g.refused
+	}
+	if err != nil {
 		return err
 	}
 	_, err = conn.Exec(ctx, "COMMIT")

@@ -65,11 +65,11 @@ func BenchmarkReadPHI(b *testing.B) {
 		})
 	})
 	b.Run("plain", func(b *testing.B) {
-		parallel(b, func(ctx context.Context) error { return read(ctx, plain, table, id) })
+		parallel(b, func(ctx context.Context) error { return readPlain(ctx, plain, table, id) })
 	})
 	b.Run("plain_and_logged", func(b *testing.B) {
 		parallel(b, func(ctx context.Context) error {
-			if err := read(ctx, plain, table, id); err != nil {
+			if err := readPlain(ctx, plain, table, id); err != nil {
 				return err
 			}
 			_, err := plain.Exec(ctx, "INSERT INTO public."+table+"_log VALUES ($1, 'read')", id)
@@ -78,7 +78,7 @@ func BenchmarkReadPHI(b *testing.B) {
 	})
 }
 
-func read(ctx context.Context, pool *pgxpool.Pool, table string, id tenants.ID) error {
+func readPlain(ctx context.Context, pool *pgxpool.Pool, table string, id tenants.ID) error {
 	var body []byte
 	return pool.QueryRow(ctx, "SELECT body FROM public."+table+" WHERE id = $1", id).Scan(&body)
 }

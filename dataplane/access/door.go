@@ -5,15 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
-
 	"github.com/caresphere/caresphere/dataplane/store"
-	"github.com/caresphere/caresphere/internal/audit"
-	"github.com/caresphere/caresphere/internal/pg"
-	"github.com/caresphere/caresphere/internal/tenantdb"
 	"github.com/caresphere/caresphere/tenants"
 )
 
@@ -32,6 +27,9 @@ type Door struct {
 	authz  *authzCache
 	hints  Hints
 	cipher Cipher
+	flush  *flusher
+	// active counts the transactions under way, for deciding how to commit.
+	active atomic.Int64
 }
 
 // refuseTimeout bounds the writing of a refusal's entry, which goes on when the
@@ -44,22 +42,23 @@ var errStale = errors.New("access: the authorization is out of date")
 // NewDoor returns a door over the pools. Use sets its cipher, which needs the
 // door's own KeySource.
 func NewDoor(pools *Pools, hints Hints) *Door {
-	return &Door{pools: pools, authz: newAuthzCache(), hints: hints}
+	return &Door{pools: pools, authz: newAuthzCache(), hints: hints, flush: newFlusher(pools.cfg.DSN)}
 }
 
 // Use sets the cipher for sealed fields, before the first Do.
 func (d *Door) Use(c Cipher) { d.cipher = c }
 
 // Close drops all connections.
-func (d *Door) Close() { d.pools.Close() }
+func (d *Door) Close() { d.pools.Close(); d.flush.close() }
 
 // Serving returns the tenants that connections are kept for.
 func (d *Door) Serving() []tenants.ID { return slices.Collect(d.pools.cache.Keys()) }
 
 // Do decides whether the actor may do this, runs fn in the tenant's transaction,
-// writes the one audit entry and commits. fn may run a second time, from the
-// start, when the first found the authorization out of date before fn began; it
-// must not call Do. What fn read may be shown only when Do returned nil.
+// writes the one audit entry and commits. fn may run a second time, from the start,
+// when the first found the authorization out of date: before fn began, or, with
+// Target.Early, at its first statement. fn must not call Do, and what it read may be
+// shown only when Do returned nil: by then the entry is durable.
 //
 // Errors: KindForbidden by the matrix, KindNotFound out of scope, KindUnauthenticated
 // when the session is over, KindGateClosed, KindUnavailable, or what fn returned.
@@ -81,22 +80,21 @@ func (d *Door) do(ctx context.Context, actor tenants.Actor, perm tenants.Permiss
 	if actor.Kind != tenants.ActorMember || actor.ID.IsZero() || actor.TenantID.IsZero() || actor.SessionID.IsZero() {
 		return tenants.NewError(tenants.KindInternal, "an action without an actor")
 	}
-	err := d.attempt(ctx, actor, perm, &target, fn)
+	about := target
+	err := d.attempt(ctx, actor, perm, &about, fn)
 	if errors.Is(err, errStale) {
+		about = target
 		if actor, err = d.renew(ctx, actor); err == nil {
-			err = d.attempt(ctx, actor, perm, &target, fn)
+			err = d.attempt(ctx, actor, perm, &about, fn)
 		}
 		if errors.Is(err, errStale) {
 			err = d.decide(actor, perm, target, true)
-		}
-		if err == nil {
-			return nil
 		}
 	}
 	if err == nil {
 		return nil
 	}
-	return d.refuse(ctx, actor, target, classify(err))
+	return d.refuse(ctx, actor, about, classify(err))
 }
 
 // Refuse writes the entry of something that was refused before it came to Do, as
@@ -127,31 +125,64 @@ func (d *Door) attempt(ctx context.Context, actor tenants.Actor, perm tenants.Pe
 	if err := d.decide(actor, perm, *target, false); err != nil {
 		return err
 	}
-	conn, tp, release, err := d.pools.acquire(ctx, actor.TenantID)
+	d.active.Add(1)
+	defer d.active.Add(-1)
+	grouped, authzChanged, err := d.transact(ctx, actor, target, fn)
 	if err != nil {
 		return err
 	}
-	defer release()
-	defer rollbackOpen(ctx, conn)
-	if err := begin(ctx, conn, tp.login.member(conn, actor), actor.AuthzVersion); err != nil {
-		return err
-	}
-	g := &guard{conn: conn.Conn()}
-	defer g.close()
-	tx := &Tx{Queries: store.New(g), Actor: actor, target: target, cipher: d.cipher}
-	if err := fn(ctx, tx); err != nil {
-		return err
-	}
-	g.close()
-	if err := commit(ctx, conn, actor, *target, outcomeOK); err != nil {
-		return err
+	if grouped {
+		// The connection serves others by now; the answer waits for the disk.
+		if err := d.flush.wait(ctx); err != nil {
+			return unavailable(fmt.Errorf("waiting until the audit entry is durable: %w", err))
+		}
 	}
 	d.hints.AuditDirty(actor.TenantID)
-	if tx.authzChanged {
+	if authzChanged {
 		d.authz.dropTenant(actor.TenantID)
 		d.hints.AuthzChanged(actor.TenantID)
 	}
 	return nil
+}
+
+// transact runs the transaction up to its commit. grouped says that it was
+// committed without waiting for the disk, which the caller does.
+func (d *Door) transact(ctx context.Context, actor tenants.Actor, target *Target, fn func(context.Context, *Tx) error) (grouped, authzChanged bool, err error) {
+	conn, tp, release, err := d.pools.acquire(ctx, actor.TenantID)
+	if err != nil {
+		return false, false, err
+	}
+	defer release()
+	defer rollbackOpen(ctx, conn)
+	g := &guard{conn: conn.Conn(), opening: opening{signed: tp.login.member(conn, actor), seen: actor.AuthzVersion}}
+	defer g.close()
+	if !target.Early {
+		g.begun = true
+		if err := begin(ctx, conn, g.opening); err != nil {
+			return false, false, err
+		}
+	}
+	tx := &Tx{Queries: store.New(g), Actor: actor, target: target, cipher: d.cipher}
+	err = fn(ctx, tx)
+	g.close()
+	switch {
+	case g.refused != nil:
+		// Whatever fn made of it.
+		return false, false, g.refused
+	case err != nil && !g.begun:
+		// It failed before the session was asked about, and that comes first.
+		if over := begin(ctx, conn, g.opening); over != nil {
+			return false, false, over
+		}
+		return false, false, err
+	case err != nil:
+		return false, false, err
+	}
+	end := ending{target: *target, outcome: outcomeOK, grouped: g.reads && d.active.Load() > 1}
+	if !g.begun {
+		end.opening = &g.opening
+	}
+	return end.grouped, tx.authzChanged, end.commit(ctx, conn, actor)
 }
 
 // refuse writes the entry of a refusal or failure in a transaction of its own,
@@ -177,91 +208,10 @@ func (d *Door) record(ctx context.Context, actor tenants.Actor, target Target, o
 	}
 	defer release()
 	defer rollbackOpen(ctx, conn)
-	if err := begin(ctx, conn, tp.login.member(conn, actor), anyVersion); err != nil {
-		return classify(err)
-	}
-	if err := commit(ctx, conn, actor, target, o); err != nil {
+	end := ending{opening: &opening{tp.login.member(conn, actor), anyVersion}, target: target, outcome: o}
+	if err := end.commit(ctx, conn, actor); err != nil {
 		return classify(err)
 	}
 	d.hints.AuditDirty(actor.TenantID)
 	return nil
-}
-
-// anyVersion begins a transaction that is no member's request: its session and
-// authorization are not asked about.
-const anyVersion = -1
-
-// begin sends BEGIN, the signed context and the check of session and
-// authorization in one round trip.
-func begin(ctx context.Context, conn *pgxpool.Conn, signed string, seen int64) error {
-	var b pgx.Batch
-	b.Queue("BEGIN")
-	b.Queue("SELECT set_config('caresphere.context', $1, true)", signed)
-	if seen != anyVersion {
-		b.Queue("SELECT begin_request($1)", seen)
-	}
-	_, err := runBatch(ctx, conn, &b)
-	return began(err)
-}
-
-// began reads how the beginning of a transaction ended.
-func began(err error) error {
-	switch {
-	case err == nil:
-		return nil
-	case pg.IsCode(err, tenantdb.CodeSessionOver):
-		return tenants.WrapError(tenants.KindUnauthenticated, "sign in again", err)
-	case pg.IsCode(err, tenantdb.CodeNotActive):
-		return tenants.WrapError(tenants.KindNotFound, "not found", err)
-	case pg.IsCode(err, tenantdb.CodeStaleAuthz):
-		return errStale
-	}
-	return fmt.Errorf("beginning a tenant's transaction: %w", err)
-}
-
-// commit sends the audit entry and COMMIT in one round trip: when the entry fails
-// the server skips the COMMIT.
-func commit(ctx context.Context, conn *pgxpool.Conn, actor tenants.Actor, t Target, o outcome) error {
-	ev := audit.Event{Action: t.Action, RecordType: t.RecordType, FacilityID: t.FacilityID, Outcome: audit.Outcome(o), Detail: t.Detail}
-	if !t.RecordID.IsZero() {
-		ev.RecordID = t.RecordID.String()
-	}
-	var b pgx.Batch
-	b.Queue(audit.InsertSQL(false), audit.InsertArgs(false, actor, ev)...)
-	b.Queue("COMMIT")
-	tag, err := runBatch(ctx, conn, &b)
-	if err != nil {
-		// Whatever it was, the action did not happen for lack of its entry.
-		return unavailable(fmt.Errorf("committing with the audit entry: %w", err))
-	}
-	if tag != "COMMIT" {
-		return unavailable(fmt.Errorf("the commit ended as %s", tag))
-	}
-	return nil
-}
-
-// runBatch runs all statements in one round trip and returns the last one's tag.
-func runBatch(ctx context.Context, conn *pgxpool.Conn, b *pgx.Batch) (string, error) {
-	res := conn.SendBatch(ctx, b)
-	last := ""
-	for range b.Len() {
-		tag, err := res.Exec()
-		if err != nil {
-			_ = res.Close()
-			return "", err
-		}
-		last = tag.String()
-	}
-	return last, res.Close()
-}
-
-// rollbackOpen ends a transaction that was not committed, so that the connection
-// can serve again. One that cannot be rolled back is closed by its release.
-func rollbackOpen(ctx context.Context, conn *pgxpool.Conn) {
-	if conn.Conn().IsClosed() || conn.Conn().PgConn().TxStatus() == 'I' {
-		return
-	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
-	defer cancel()
-	_, _ = conn.Exec(ctx, "ROLLBACK")
 }

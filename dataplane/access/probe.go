@@ -25,7 +25,7 @@ func (d *Door) Probe(ctx context.Context, tenant tenants.ID, request tenants.Act
 	}
 	defer release()
 	defer rollbackOpen(ctx, conn)
-	if err := begin(ctx, conn, tp.login.system(conn, tenant), anyVersion); err != nil {
+	if err := begin(ctx, conn, opening{tp.login.system(conn, tenant), anyVersion}); err != nil {
 		return classify(err)
 	}
 	id := tenants.NewID()
@@ -33,7 +33,7 @@ func (d *Door) Probe(ctx context.Context, tenant tenants.ID, request tenants.Act
 		return classify(fmt.Errorf("probing a tenant: %w", err))
 	}
 	target := Target{Action: "probe.run", RecordType: "probe", RecordID: id}
-	if err := commit(ctx, conn, request, target, outcomeOK); err != nil {
+	if err := (ending{target: target, outcome: outcomeOK}).commit(ctx, conn, request); err != nil {
 		return err
 	}
 	d.hints.AuditDirty(tenant)

@@ -18,7 +18,7 @@ func (d *Door) SignIn(ctx context.Context, actor tenants.Actor) error {
 	}
 	defer release()
 	defer rollbackOpen(ctx, conn)
-	if err := begin(ctx, conn, tp.login.lookup(conn, actor.TenantID, actor.ID, actor.SessionID), anyVersion); err != nil {
+	if err := begin(ctx, conn, opening{tp.login.lookup(conn, actor.TenantID, actor.ID, actor.SessionID), anyVersion}); err != nil {
 		return classify(err)
 	}
 	fresh, err := store.New(conn).InsertSession(ctx, store.InsertSessionParams{
@@ -34,7 +34,7 @@ func (d *Door) SignIn(ctx context.Context, actor tenants.Actor) error {
 		return classify(fmt.Errorf("setting the member's context: %w", err))
 	}
 	login := Target{Action: "session.login", RecordType: "session", RecordID: actor.SessionID}
-	if err := commit(ctx, conn, actor, login, outcomeOK); err != nil {
+	if err := (ending{target: login, outcome: outcomeOK}).commit(ctx, conn, actor); err != nil {
 		return err
 	}
 	d.hints.AuditDirty(actor.TenantID)

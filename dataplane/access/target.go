@@ -19,6 +19,10 @@ type Target struct {
 	FacilityID tenants.ID
 	// Detail is for the trail: names and counts, never PHI.
 	Detail map[string]string
+	// Early lets the function begin before the session and the authorization are
+	// confirmed: its first statement travels with that check and is not run unless
+	// they stand. For functions that do nothing outside the transaction.
+	Early bool
 }
 
 // outcome is how an action ended, in the trail's words.

@@ -47,7 +47,7 @@ func (r *TrailReader) Read(ctx context.Context, fn func(pgx.Tx) error) error {
 	b.Queue("SELECT begin_request($1)", r.actor.AuthzVersion)
 	// What comes after is read-only; the check above may note the session's use.
 	b.Queue("SET TRANSACTION READ ONLY")
-	if _, err := runBatch(ctx, conn, &b); err != nil {
+	if _, err := runBatch(ctx, conn, &b, 0); err != nil {
 		return classify(began(err))
 	}
 	if err := fn(tx); err != nil {

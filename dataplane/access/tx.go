@@ -2,11 +2,6 @@ package access
 
 import (
 	"context"
-	"errors"
-	"sync/atomic"
-
-	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/caresphere/caresphere/dataplane/store"
 	"github.com/caresphere/caresphere/internal/phi"
@@ -79,43 +74,3 @@ func (tx *Tx) BlindIndex(ctx context.Context, purpose string, v phi.Text) ([]byt
 	b, err := tx.cipher.BlindIndex(ctx, tx.Actor.TenantID, purpose, v)
 	return b, classify(err)
 }
-
-// guard lets statements through while the door's function runs, and none after:
-// by then the connection may serve another request.
-type guard struct {
-	conn   *pgx.Conn
-	closed atomic.Bool
-}
-
-var errClosed = errors.New("access: the transaction is over")
-
-func (g *guard) close() { g.closed.Store(true) }
-
-// Exec implements store.DBTX.
-func (g *guard) Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
-	if g.closed.Load() {
-		return pgconn.CommandTag{}, errClosed
-	}
-	return g.conn.Exec(ctx, sql, args...)
-}
-
-// Query implements store.DBTX.
-func (g *guard) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
-	if g.closed.Load() {
-		return nil, errClosed
-	}
-	return g.conn.Query(ctx, sql, args...)
-}
-
-// QueryRow implements store.DBTX.
-func (g *guard) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
-	if g.closed.Load() {
-		return closedRow{}
-	}
-	return g.conn.QueryRow(ctx, sql, args...)
-}
-
-type closedRow struct{}
-
-// Scan implements pgx.Row.
-func (closedRow) Scan(...any) error { return errClosed }

@@ -75,8 +75,8 @@ const (
 	insertNote = `INSERT INTO bare.note (id, client_id, shift, body) VALUES ($1, $2, $3, $4)`
 )
 
-// startTwin serves the bare minimum from the same PostgreSQL, with a connection for
-// each client and the same TLS on both sides.
+// startTwin serves the bare minimum from the same PostgreSQL, with as
+// many connections as the tenant has and the same TLS on both sides.
 func (w *world) startTwin(b *testing.B) (string, *tls.Config) {
 	b.Helper()
 	for _, sql := range []string{
@@ -92,7 +92,7 @@ func (w *world) startTwin(b *testing.B) (string, *tls.Config) {
 	}
 	w.cell.Exec(b, `INSERT INTO bare.client VALUES ($1, $2, 'active', 'Rosa', 'Alvarez', '1948-03-11', 'MRN-1', '+1 312 555 0100', '12 Lake Street, Chicago IL')`,
 		w.client, w.tenant.North)
-	pool, err := pg.Open(b.Context(), w.cell.DB.DSN("cell_worker"), pg.Options{MaxConns: 32})
+	pool, err := pg.Open(b.Context(), w.cell.DB.DSN("cell_worker"), pg.Options{MaxConns: connections})
 	check(b, err)
 	b.Cleanup(pool.Close)
 	app := plain()

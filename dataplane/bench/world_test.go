@@ -36,10 +36,13 @@ type world struct {
 	front  *tls.Config
 }
 
+// connections is how many the tenant and the bare twin each have: the same for both.
+const connections = 16
+
 func newWorld(b *testing.B) *world {
 	b.Helper()
 	pg := testkit.DurablePostgres(b)
-	w := &world{cell: dptest.Start(b, dptest.WithDatabase(pg.CellDB), dptest.WithLog(io.Discard))}
+	w := &world{cell: dptest.Start(b, dptest.WithDatabase(pg.CellDB), dptest.WithRequests(connections), dptest.WithLog(io.Discard))}
 	w.tenant = w.cell.Tenant(b, "harbor", tenants.Residential)
 	birth, err := phi.ParseDate(phi.NewText("1948-03-11"))
 	if err != nil {

@@ -53,7 +53,7 @@ const (
 func (s Service) Write(ctx context.Context, actor tenants.Actor, once access.Once, client tenants.ID, in NewNote) (Note, error) {
 	var out Note
 	err := s.Door.Do(ctx, actor, tenants.PermNoteWrite,
-		access.Target{Action: "note.create", RecordType: recordType, Detail: map[string]string{"client": client.String()}},
+		access.Target{Action: "note.create", RecordType: recordType, Detail: map[string]string{"client": client.String()}, Early: true},
 		func(ctx context.Context, tx *access.Tx) error {
 			facility, err := tx.ClientFacility(ctx, store.ClientFacilityParams{ID: client, Facilities: tx.Actor.Facilities})
 			if err != nil {
@@ -107,7 +107,7 @@ func amendable(ctx context.Context, tx *access.Tx, client, note tenants.ID) erro
 // Get returns one note of the actor's scope.
 func (s Service) Get(ctx context.Context, actor tenants.Actor, id tenants.ID) (Note, error) {
 	var out Note
-	err := s.Door.Do(ctx, actor, tenants.PermNoteRead, access.Target{Action: "note.read", RecordType: recordType, RecordID: id},
+	err := s.Door.Do(ctx, actor, tenants.PermNoteRead, access.Target{Action: "note.read", RecordType: recordType, RecordID: id, Early: true},
 		func(ctx context.Context, tx *access.Tx) (err error) {
 			out, err = get(ctx, tx, id)
 			return err
@@ -121,7 +121,7 @@ func (s Service) Get(ctx context.Context, actor tenants.Actor, id tenants.ID) (N
 // List returns the client's notes, newest first.
 func (s Service) List(ctx context.Context, actor tenants.Actor, client tenants.ID, c records.Cursor) (records.Page[Note], error) {
 	var out records.Page[Note]
-	err := s.Door.Do(ctx, actor, tenants.PermNoteRead, access.Target{Action: "note.list", RecordType: "client", RecordID: client},
+	err := s.Door.Do(ctx, actor, tenants.PermNoteRead, access.Target{Action: "note.list", RecordType: "client", RecordID: client, Early: true},
 		func(ctx context.Context, tx *access.Tx) error {
 			facility, err := tx.ClientFacility(ctx, store.ClientFacilityParams{ID: client, Facilities: tx.Actor.Facilities})
 			if err != nil {
