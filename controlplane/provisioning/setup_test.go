@@ -44,7 +44,7 @@ type bundle struct {
 	probes        *probeServer
 }
 
-func setup(t *testing.T) *bundle {
+func setup(t testing.TB) *bundle {
 	t.Helper()
 	ctx := context.Background()
 	b := &bundle{control: testkit.ControlDB(t), cell: testkit.CellDB(t), objects: t.TempDir()}
@@ -82,7 +82,7 @@ func setup(t *testing.T) *bundle {
 	return b
 }
 
-func open(t *testing.T, dsn string, o pg.Options) *pgxpool.Pool {
+func open(t testing.TB, dsn string, o pg.Options) *pgxpool.Pool {
 	t.Helper()
 	pool, err := pg.Open(context.Background(), dsn, o)
 	require.NoError(t, err)
@@ -90,7 +90,7 @@ func open(t *testing.T, dsn string, o pg.Options) *pgxpool.Pool {
 	return pool
 }
 
-func authority(t *testing.T, server *testkit.PG) *tenantdb.CA {
+func authority(t testing.TB, server *testkit.PG) *tenantdb.CA {
 	t.Helper()
 	certFile, keyFile := server.TenantCA()
 	cert, err := os.ReadFile(certFile)
@@ -103,7 +103,7 @@ func authority(t *testing.T, server *testkit.PG) *tenantdb.CA {
 }
 
 // organization plants a customer with an executed agreement, about to be provisioned.
-func (b *bundle) organization(t *testing.T) (org, owner tenants.ID) {
+func (b *bundle) organization(t testing.TB) (org, owner tenants.ID) {
 	t.Helper()
 	org, owner = tenants.NewID(), tenants.NewID()
 	slug := "org-" + org.Hex()[20:]
@@ -113,7 +113,7 @@ func (b *bundle) organization(t *testing.T) (org, owner tenants.ID) {
 	return org, owner
 }
 
-func (b *bundle) agreement(t *testing.T, org tenants.ID) tenants.ID {
+func (b *bundle) agreement(t testing.TB, org tenants.ID) tenants.ID {
 	t.Helper()
 	id := tenants.NewID()
 	b.exec(t, `INSERT INTO baa (id, organization_id, template_version, document, document_sha256) VALUES ($1, $2, 'v1', 'text', sha256('text'))`, id, org)
@@ -123,20 +123,20 @@ func (b *bundle) agreement(t *testing.T, org tenants.ID) tenants.ID {
 	return id
 }
 
-func (b *bundle) exec(t *testing.T, sql string, args ...any) {
+func (b *bundle) exec(t testing.TB, sql string, args ...any) {
 	t.Helper()
 	_, err := b.admin.Exec(context.Background(), sql, args...)
 	require.NoError(t, err)
 }
 
-func (b *bundle) text(t *testing.T, sql string, args ...any) string {
+func (b *bundle) text(t testing.TB, sql string, args ...any) string {
 	t.Helper()
 	var s string
 	require.NoError(t, b.admin.QueryRow(context.Background(), sql, args...).Scan(&s))
 	return s
 }
 
-func (b *bundle) cellText(t *testing.T, sql string, args ...any) string {
+func (b *bundle) cellText(t testing.TB, sql string, args ...any) string {
 	t.Helper()
 	var s string
 	require.NoError(t, b.cellAdmin.QueryRow(context.Background(), sql, args...).Scan(&s))
@@ -144,7 +144,7 @@ func (b *bundle) cellText(t *testing.T, sql string, args ...any) string {
 }
 
 // provisioned brings an organization to life and returns a way in as its role.
-func (b *bundle) provisioned(t *testing.T) *tenant {
+func (b *bundle) provisioned(t testing.TB) *tenant {
 	t.Helper()
 	org, owner := b.organization(t)
 	require.NoError(t, b.p.Provision(context.Background(), org, true))
@@ -159,7 +159,7 @@ type tenant struct {
 }
 
 // login opens a connection as the tenant's role with its stored credential.
-func (o *tenant) login(t *testing.T) (*pgx.Conn, tenantdb.ContextKey) {
+func (o *tenant) login(t testing.TB) (*pgx.Conn, tenantdb.ContextKey) {
 	t.Helper()
 	conn, key, err := o.b.login(context.Background(), o.id)
 	require.NoError(t, err)
@@ -212,7 +212,7 @@ type probeServer struct {
 	served int
 }
 
-func newProbeServer(t *testing.T, b *bundle, verifier note.Verifier) *probeServer {
+func newProbeServer(t testing.TB, b *bundle, verifier note.Verifier) *probeServer {
 	s := &probeServer{}
 	s.server = httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.mu.Lock()

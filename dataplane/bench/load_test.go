@@ -111,19 +111,17 @@ func dial(b *testing.B, c contender, clients int) *load {
 	b.Helper()
 	l := &load{contender: c, calls: make([]int, clients), took: make([][]time.Duration, clients)}
 	for range clients {
-		var conn net.Conn
-		var err error
-		if c.tls != nil {
-			conn, err = tls.Dial("tcp", c.addr, c.tls)
-		} else {
-			conn, err = net.Dial("tcp", c.addr)
-		}
+		conn, err := c.connect()
 		if err != nil {
 			b.Fatalf("%s: %v", c.name, err)
 		}
-		b.Cleanup(func() { _ = conn.Close() })
 		l.conns, l.read = append(l.conns, conn), append(l.read, bufio.NewReader(conn))
 	}
+	b.Cleanup(func() {
+		for _, conn := range l.conns {
+			_ = conn.Close()
+		}
+	})
 	return l
 }
 
@@ -185,7 +183,7 @@ func (l *load) call(i int) error {
 		return err
 	}
 	status := string(head)
-	size := -1
+	size, last := -1, false
 	for {
 		line, err := l.read[i].ReadSlice('\n')
 		if err != nil {
@@ -198,6 +196,8 @@ func (l *load) call(i int) error {
 			if size, err = strconv.Atoi(strings.TrimSpace(value)); err != nil {
 				return err
 			}
+		} else if ok && strings.EqualFold(name, "Connection") && strings.EqualFold(strings.TrimSpace(value), "close") {
+			last = true
 		}
 	}
 	if size < 0 {
@@ -207,6 +207,20 @@ func (l *load) call(i int) error {
 		body, _ := io.ReadAll(io.LimitReader(l.read[i], int64(size)))
 		return fmt.Errorf("answered %s %s", strings.TrimSpace(status), body)
 	}
-	_, err = l.read[i].Discard(size)
+	if _, err = l.read[i].Discard(size); err != nil || !last {
+		return err
+	}
+	// A server ends a connection after so many requests: go on with another.
+	_ = l.conns[i].Close()
+	if l.conns[i], err = l.connect(); err == nil {
+		l.read[i].Reset(l.conns[i])
+	}
 	return err
+}
+
+func (c contender) connect() (net.Conn, error) {
+	if c.tls != nil {
+		return tls.Dial("tcp", c.addr, c.tls)
+	}
+	return net.Dial("tcp", c.addr)
 }

@@ -93,7 +93,7 @@ func (w *world) startTwin(b *testing.B) (string, *tls.Config) {
 	w.cell.Exec(b, `INSERT INTO bare.client VALUES ($1, $2, 'active', 'Rosa', 'Alvarez', '1948-03-11', 'MRN-1', '+1 312 555 0100', '12 Lake Street, Chicago IL')`,
 		w.client, w.tenant.North)
 	pool, err := pg.Open(b.Context(), w.cell.DB.DSN("cell_worker"), pg.Options{MaxConns: connections})
-	check(b, err)
+	must(b, err)
 	b.Cleanup(pool.Close)
 	app := plain()
 	app.Get("/read/:id", func(c *fiber.Ctx) error {
@@ -130,7 +130,7 @@ func (w *world) startTwin(b *testing.B) (string, *tls.Config) {
 	ca := testkit.CA(b)
 	pair := ca.Issue(b, "bare")
 	cert, err := tls.LoadX509KeyPair(pair.Cert, pair.Key)
-	check(b, err)
+	must(b, err)
 	addr := serve(b, func(ctx context.Context, ln net.Listener) error {
 		go func() { <-ctx.Done(); _ = app.Shutdown() }()
 		return app.Listener(tls.NewListener(ln, &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}))

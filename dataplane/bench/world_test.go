@@ -64,28 +64,28 @@ func (w *world) startRouter(b *testing.B) {
 	ca := testkit.CA(b)
 	mine := ca.Issue(b, "router")
 	private, public, err := note.GenerateKey(rand.Reader, "caresphere-route")
-	check(b, err)
+	must(b, err)
 	signer, err := note.NewSigner(private)
-	check(b, err)
+	must(b, err)
 	verifier, err := note.NewVerifier(public)
-	check(b, err)
+	must(b, err)
 	store, err := routes.Open(b.TempDir(), verifier)
-	check(b, err)
+	must(b, err)
 	route, _ := w.cell.Routes.BySlug(w.tenant.Slug)
 	doc, err := routes.Sign(tenants.RouteTable{Version: 1, IssuedAt: time.Now(), Routes: []tenants.Route{route},
 		Workers: []tenants.Worker{{ID: "worker-a", CellID: dptest.CellID, URL: w.cell.URL}}}, signer)
-	check(b, err)
+	must(b, err)
 	_, err = store.Put(doc)
-	check(b, err)
+	must(b, err)
 	watch, flush, err := obs.Setup(context.Background(), "router", obs.Config{LogTo: io.Discard})
-	check(b, err)
+	must(b, err)
 	b.Cleanup(func() { _ = flush(context.Background()) })
 	workers, err := httpx.ClientTLS(ca.Path(), mine.Cert, mine.Key, "dataplane")
-	check(b, err)
+	must(b, err)
 	r := router.New(router.Config{Routes: store, Obs: watch, WorkerTLS: workers, ControlTLS: workers, ControlPlane: "https://127.0.0.1:1",
 		HealthEvery: 100 * time.Millisecond, Refresh: func(context.Context) error { return nil }})
 	front, err := httpx.ServerTLS(mine.Cert, mine.Key)
-	check(b, err)
+	must(b, err)
 	background, end := context.WithCancel(context.Background())
 	ran := make(chan struct{})
 	go func() { r.Run(background); close(ran) }()
@@ -98,7 +98,7 @@ func (w *world) startRouter(b *testing.B) {
 func serve(b *testing.B, run func(context.Context, net.Listener) error) (addr string) {
 	b.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	check(b, err)
+	must(b, err)
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan struct{})
 	go func() { _ = run(ctx, ln); close(ended) }()
@@ -124,11 +124,4 @@ func always(request []byte) func(int, int) []byte { return func(int, int) []byte
 // plain is the app that a beginner's guide has: no limits, guards or observation.
 func plain() *fiber.App {
 	return fiber.New(fiber.Config{DisableStartupMessage: true}) //nolint:forbidigo // the bare minimum that ours is held against
-}
-
-func check(b *testing.B, err error) {
-	b.Helper()
-	if err != nil {
-		b.Fatal(err)
-	}
 }
