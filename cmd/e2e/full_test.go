@@ -71,8 +71,11 @@ func TestASealedVaultFailsClosedAndComesBack(t *testing.T) {
 	warm := func() {
 		readable(t, cached, held)
 		for _, p := range ports {
-			a := w.asRouter(t, p).as(cached.Nurse.Client).with("Caresphere-Placement-Epoch", itoa(w.route(t, cached).Epoch)).
-				do(t, http.MethodGet, "/t/"+cached.Slug+"/v1/notes/"+held.note.ID, nil)
+			nurse := w.asRouter(t, p).as(cached.Nurse.Client).with("Caresphere-Placement-Epoch", itoa(w.route(t, cached).Epoch))
+			a := nurse.do(t, http.MethodGet, "/t/"+cached.Slug+"/v1/notes/"+held.note.ID, nil)
+			require.Equal(t, http.StatusOK, a.status, a.body)
+			// The search needs the blind index's key, which is another one.
+			a = nurse.do(t, http.MethodPost, "/t/"+cached.Slug+"/v1/clients/search", m{"family": "Gruber"})
 			require.Equal(t, http.StatusOK, a.status, a.body)
 			require.Equal(t, http.StatusOK, direct(p).status)
 		}

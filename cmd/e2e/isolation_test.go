@@ -90,6 +90,8 @@ func (h holdings) named(t *testing.T, slug, path string) (string, bool) {
 	for part, id := range map[string]string{
 		"/facilities/{id}": h.Facility, "/members/{id}": h.member, "/grants/{id}": h.grant, "/sessions/{id}": h.session,
 		"/clients/{id}": h.client.ID, "/notes/{id}": h.note.ID, "/baas/{id}": h.BAA.ID, "/organizations/{id}": h.ID,
+		// The operators' own records: whose id stands there makes no difference to a customer.
+		"/proofs/{id}": h.ID, "/repairs/{id}": h.ID,
 	} {
 		path = strings.Replace(path, part, strings.Replace(part, "{id}", id, 1), 1)
 	}
@@ -120,6 +122,7 @@ func (h holdings) bodies() map[string]any {
 		"draft-baa":        m{},
 		"sign-baa":         sign, "countersign-baa": m{"name": "Ann Other", "title": "Director", "consent": true, "intent": true, "document_sha256": h.BAA.DocumentSHA256},
 		"terminate-baa": reason, "suspend-organization": reason, "resume-organization": reason, "make-organization-read-only": reason,
+		"ask-isolation-proof": m{"tenant": h.Slug}, "ask-isolation-repair": m{"tenant": h.Slug},
 		"sign-up": m{"organization": m{"legal_name": "X", "care_setting": "clinic"}, "owner": m{"name": "X", "email": "no address"}},
 	}
 }

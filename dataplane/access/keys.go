@@ -64,7 +64,7 @@ func (p *Pools) system(ctx context.Context, tenant tenants.ID, fn func(*store.Qu
 	if err != nil {
 		return err
 	}
-	conn, err := p.connect(ctx, tenant, tp)
+	conn, tp, err := p.connect(ctx, tenant, tp)
 	if err != nil {
 		return err
 	}

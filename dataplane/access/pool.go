@@ -154,32 +154,50 @@ func (p *Pools) acquire(ctx context.Context, tenant tenants.ID) (*pgxpool.Conn, 
 	case <-ctx.Done():
 		return nil, nil, nil, unavailable(ctx.Err())
 	}
-	conn, err := p.connect(ctx, tenant, tp)
+	permits := tp.request
+	conn, tp, err := p.connect(ctx, tenant, tp)
 	if err != nil {
-		<-tp.request
+		<-permits
 		return nil, nil, nil, err
 	}
-	return conn, tp, func() { conn.Release(); <-tp.request }, nil
+	return conn, tp, func() { conn.Release(); <-permits }, nil
 }
 
 // connect takes a connection without a request's permit: for acquire, and for the
-// data keys that a request in flight needs.
-func (p *Pools) connect(ctx context.Context, tenant tenants.ID, tp *tenantPool) (*pgxpool.Conn, error) {
+// data keys that a request in flight needs. A pool that a hint dropped meanwhile,
+// as when a gate has just opened, is replaced by the tenant's present one.
+func (p *Pools) connect(ctx context.Context, tenant tenants.ID, tp *tenantPool) (*pgxpool.Conn, *tenantPool, error) {
+	conn, err := p.take(ctx, tp)
+	if err != nil && !isLoginRefused(err) && ctx.Err() == nil && !p.holds(tenant, tp) {
+		if tp, err = p.get(ctx, tenant); err != nil {
+			return nil, nil, classify(err)
+		}
+		conn, err = p.take(ctx, tp)
+	}
+	if err == nil {
+		return conn, tp, nil
+	}
+	if isLoginRefused(err) {
+		p.Drop(tenant)
+	}
+	return nil, nil, classify(err)
+}
+
+// holds tells whether the pool is still the tenant's.
+func (p *Pools) holds(tenant tenants.ID, tp *tenantPool) bool {
+	now, ok := p.cache.GetIfPresent(tenant)
+	return ok && now == tp
+}
+
+func (p *Pools) take(ctx context.Context, tp *tenantPool) (*pgxpool.Conn, error) {
 	if tp.pool.Stat().IdleConns() == 0 {
 		// Opening costs the server a process and a handshake: only a few at a time.
 		select {
 		case p.opening <- struct{}{}:
 			defer func() { <-p.opening }()
 		case <-ctx.Done():
-			return nil, unavailable(ctx.Err())
+			return nil, ctx.Err()
 		}
 	}
-	conn, err := tp.pool.Acquire(ctx)
-	if err == nil {
-		return conn, nil
-	}
-	if isLoginRefused(err) {
-		p.Drop(tenant)
-	}
-	return nil, classify(err)
+	return tp.pool.Acquire(ctx)
 }
