@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -142,6 +144,7 @@ func status(out io.Writer, err error) {
 }
 
 func welcome(cfg devstack.Config, took time.Duration) {
+	self := callName()
 	fmt.Fprintf(cfg.Progress, `
 CareSphere is ready (%s).
 
@@ -150,8 +153,9 @@ CareSphere is ready (%s).
   Mail that was sent   %s/dev/outbox
   API descriptions     %s/openapi.json, %s/t/openapi.json
 
-How to sign in         caresphere sign-in   (the operator, an owner and a nurse of
-                       Sunrise Gardens, with their one-time codes of the moment)
+How to sign in         %s sign-in
+                       (the operator, an owner and a nurse of Sunrise Gardens, with
+                       their one-time codes of the moment)
 Logs                   %s
 
 Certificates come from the local authority
@@ -159,11 +163,28 @@ Certificates come from the local authority
 which your browser does not know. Import it there, accept the warning once, or
   curl --cacert %s %s/readyz
 
-See the whole way at work:   caresphere demo
+See the whole way at work:   %s demo
 Ctrl-C stops everything; what you did is kept. make clean-state removes it.
 
 `, took.Round(100*time.Millisecond), cfg.URL(devstack.PortPublic), cfg.URL(devstack.PortOperators), cfg.URL(devstack.PortPublic),
-		cfg.URL(devstack.PortPublic), cfg.URL(devstack.PortPublic), cfg.Path("logs"), cfg.CA(), cfg.CA(), cfg.URL(devstack.PortPublic))
+		cfg.URL(devstack.PortPublic), cfg.URL(devstack.PortPublic), self, cfg.Path("logs"), cfg.CA(), cfg.CA(), cfg.URL(devstack.PortPublic), self)
+}
+
+// callName is how to call this program from where the user stands.
+func callName() string {
+	exe, err := os.Executable()
+	if err != nil {
+		return "caresphere"
+	}
+	if found, err := exec.LookPath("caresphere"); err == nil && found == exe {
+		return "caresphere"
+	}
+	if wd, err := os.Getwd(); err == nil {
+		if rel, err := filepath.Rel(wd, exe); err == nil && !strings.HasPrefix(rel, "..") {
+			return rel
+		}
+	}
+	return exe
 }
 
 // explain adds where to look further.
