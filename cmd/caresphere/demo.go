@@ -53,13 +53,10 @@ Exit status: 0 every step as promised, 1 not, 2 wrong use.`,
 			if ca == "" {
 				ca = layout.CA()
 			}
-			if operator == "" {
-				operator = layout.OperatorFile()
-			}
 			if o.Roots, err = rootsFrom(ca); err != nil {
 				return usageError{fmt.Errorf("%w (is the stack of %s running? `make run` starts it)", err, layout.State)}
 			}
-			if o.Operator, err = demo.ReadOperator(operator); err != nil {
+			if o.Operator, err = operatorOf(layout, operator); err != nil {
 				return usageError{err}
 			}
 			if isolationPub == "" {
@@ -90,6 +87,17 @@ Exit status: 0 every step as promised, 1 not, 2 wrong use.`,
 	cmd.Flags().StringVar(&isolationPub, "isolation-key", "", "the isolation reports' public key `file`, if not the local stack's")
 	cmd.Flags().DurationVar(&limit, "timeout", 3*time.Minute, "give up after this long")
 	return cmd
+}
+
+// operatorOf reads an operator's credentials from a file, or without one those of the
+// local stack, whose own file may be from a run at another port base.
+func operatorOf(l devstack.Layout, file string) (demo.Operator, error) {
+	if file != "" {
+		return demo.ReadOperator(file)
+	}
+	o, err := demo.ReadOperator(l.OperatorFile())
+	o.Origin = l.URL(devstack.PortOperators)
+	return o, err
 }
 
 func rootsFrom(path string) (*x509.CertPool, error) {

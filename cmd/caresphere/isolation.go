@@ -13,7 +13,6 @@ import (
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/caresphere/caresphere/internal/client"
-	"github.com/caresphere/caresphere/internal/demo"
 	"github.com/caresphere/caresphere/internal/devstack"
 	"github.com/caresphere/caresphere/internal/isolation"
 )
@@ -68,10 +67,7 @@ func (f *operatorFlags) signIn(ctx context.Context) (*client.Client, error) {
 		}
 		return client.New(f.origin, client.Options{Roots: roots, Token: oneWord(token)}), nil
 	}
-	if f.operator == "" {
-		f.operator = layout.OperatorFile()
-	}
-	o, err := demo.ReadOperator(f.operator)
+	o, err := operatorOf(layout, f.operator)
 	if err != nil {
 		return nil, usageError{err}
 	}

@@ -27,7 +27,7 @@ func seed(ctx context.Context, stack *devstack.Stack, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	operator, err := demo.ReadOperator(l.OperatorFile())
+	operator, err := operatorOf(l, "")
 	if err != nil {
 		return err
 	}
@@ -90,7 +90,7 @@ one-time code of the moment. A code counts once; wait for the next after using i
 }
 
 func signIns(l devstack.Layout, now time.Time) ([]signIn, error) {
-	operator, err := demo.ReadOperator(l.OperatorFile())
+	operator, err := operatorOf(l, "")
 	if err != nil {
 		return nil, fmt.Errorf("%w (has the stack of %s run? `make run` starts it)", err, l.State)
 	}
@@ -105,9 +105,10 @@ func signIns(l devstack.Layout, now time.Time) ([]signIn, error) {
 		if err != nil {
 			return nil, fmt.Errorf("the code of %s: %w", p.Email, err)
 		}
-		origin := people.Origin
+		// Not the origins in the files: they may be from a run at another port base.
+		origin := l.URL(devstack.PortPublic)
 		if p.Role == "operator" {
-			origin = operator.Origin
+			origin = l.URL(devstack.PortOperators)
 		}
 		rows = append(rows, signIn{Role: p.Role, Name: p.Name, Origin: origin, Email: p.Email, Password: p.Password,
 			Code: code, Seconds: 30 - int(now.Unix()%30)})

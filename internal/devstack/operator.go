@@ -38,6 +38,8 @@ func ReadOperator(l Layout) (Operator, error) {
 	if err := json.Unmarshal(content, &o); err != nil {
 		return o, fmt.Errorf("reading %s: %w", l.OperatorFile(), err)
 	}
+	// The file may be from a run at another port base.
+	o.Origin = l.URL(PortOperators)
 	return o, nil
 }
 
