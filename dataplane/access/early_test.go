@@ -49,7 +49,9 @@ func TestAnEarlyFunctionGetsNothingWithoutASession(t *testing.T) {
 		}
 	}
 	// Nor does it learn what comes before the first statement.
-	early := func(context.Context, *access.Tx) error { return tenants.NewError(tenants.KindConflict, "told too much") }
+	early := func(context.Context, *access.Tx) error {
+		return tenants.NewError(tenants.KindConflict, "told too much")
+	}
 	target := access.Target{Action: "facility.read", RecordType: "facility", Early: true}
 	if err := cell.Door.Do(t.Context(), owner, tenants.PermFacilityRead, target, early); !tenants.IsKind(err, tenants.KindUnauthenticated) {
 		t.Errorf("a revoked session and a function that fails at once: %v", err)
