@@ -2,7 +2,6 @@ package clients
 
 import (
 	"context"
-	"strconv"
 	"time"
 
 	"github.com/caresphere/caresphere/dataplane/access"
@@ -31,72 +30,39 @@ type NewAllergy struct {
 
 const allergyTable = "client_allergy"
 
-// AddAllergy notes an allergy of the client.
-func (s Service) AddAllergy(ctx context.Context, actor tenants.Actor, once access.Once, client tenants.ID, in NewAllergy) (Allergy, error) {
-	var out Allergy
-	err := s.Door.Do(ctx, actor, tenants.PermClientUpdate,
-		access.Target{Action: "allergy.create", RecordType: recordType, RecordID: client},
-		func(ctx context.Context, tx *access.Tx) error {
-			facility, err := ofClient(ctx, tx, client)
-			if err != nil {
-				return err
-			}
-			id, repeat, err := tx.Claim(ctx, once)
-			if err != nil {
-				return err
-			}
-			tx.Note("allergy", id.String())
-			if repeat {
-				row, err := tx.GetAllergy(ctx, store.GetAllergyParams{ID: id, ClientID: client, Facilities: tx.Actor.Facilities})
-				if err != nil {
-					return err
-				}
-				out, err = openAllergy(ctx, tx, row)
-				return err
-			}
+// allergyPart is how the client's allergies are kept. in is what a new one is made of;
+// reading needs none.
+func allergyPart(in NewAllergy) part[store.ClientAllergy, Allergy] {
+	return part[store.ClientAllergy, Allergy]{
+		name: "allergy",
+		insert: func(ctx context.Context, tx *access.Tx, id, client, facility tenants.ID) (store.ClientAllergy, error) {
 			p := store.InsertAllergyParams{ID: id, ClientID: client, FacilityID: facility, Severity: in.Severity}
-			err = sealAll(ctx, tx, allergyTable, id, []sealed{
+			err := sealAll(ctx, tx, allergyTable, id, []sealed{
 				{"substance_sealed", in.Substance, &p.SubstanceSealed},
 				{"reaction_sealed", in.Reaction, &p.ReactionSealed},
 			})
 			if err != nil {
-				return err
+				return store.ClientAllergy{}, err
 			}
-			row, err := tx.InsertAllergy(ctx, p)
-			if err != nil {
-				return err
-			}
-			out, err = openAllergy(ctx, tx, row)
-			return err
-		})
-	if err != nil {
-		return Allergy{}, err
+			return tx.InsertAllergy(ctx, p)
+		},
+		get: func(ctx context.Context, tx *access.Tx, id, client tenants.ID) (store.ClientAllergy, error) {
+			return tx.GetAllergy(ctx, store.GetAllergyParams{ID: id, ClientID: client, Facilities: tx.Actor.Facilities})
+		},
+		open: openAllergy,
 	}
-	return out, nil
+}
+
+// AddAllergy notes an allergy of the client.
+func (s Service) AddAllergy(ctx context.Context, actor tenants.Actor, once access.Once, client tenants.ID, in NewAllergy) (Allergy, error) {
+	return addPart(ctx, s, actor, once, client, allergyPart(in))
 }
 
 // Allergies lists the client's allergies, oldest first.
 func (s Service) Allergies(ctx context.Context, actor tenants.Actor, client tenants.ID, c records.Cursor) (records.Page[Allergy], error) {
-	var out records.Page[Allergy]
-	err := s.Door.Do(ctx, actor, tenants.PermClientRead,
-		access.Target{Action: "allergy.list", RecordType: recordType, RecordID: client},
-		func(ctx context.Context, tx *access.Tx) error {
-			if _, err := ofClient(ctx, tx, client); err != nil {
-				return err
-			}
-			rows, err := tx.ListAllergies(ctx, store.ListAllergiesParams{ClientID: client, Facilities: tx.Actor.Facilities, After: c.After, PageSize: c.Probe()})
-			if err != nil {
-				return err
-			}
-			out, err = records.Cut(c, rows, func(r store.ClientAllergy) tenants.ID { return r.ID },
-				func(r store.ClientAllergy) (Allergy, error) { return openAllergy(ctx, tx, r) })
-			tx.Note("count", strconv.Itoa(len(out.Items)))
-			return err
-		})
-	if err != nil {
-		return records.Page[Allergy]{}, err
-	}
-	return out, nil
+	return listParts(ctx, s, actor, client, c, allergyPart(NewAllergy{}), func(ctx context.Context, tx *access.Tx) ([]store.ClientAllergy, error) {
+		return tx.ListAllergies(ctx, store.ListAllergiesParams{ClientID: client, Facilities: tx.Actor.Facilities, After: c.After, PageSize: c.Probe()})
+	}, func(r store.ClientAllergy) tenants.ID { return r.ID })
 }
 
 func openAllergy(ctx context.Context, tx *access.Tx, r store.ClientAllergy) (Allergy, error) {

@@ -2,7 +2,6 @@ package clients
 
 import (
 	"context"
-	"strconv"
 	"time"
 
 	"github.com/caresphere/caresphere/dataplane/access"
@@ -35,73 +34,40 @@ type NewContact struct {
 
 const contactTable = "client_contact"
 
-// AddContact notes a contact of the client.
-func (s Service) AddContact(ctx context.Context, actor tenants.Actor, once access.Once, client tenants.ID, in NewContact) (Contact, error) {
-	var out Contact
-	err := s.Door.Do(ctx, actor, tenants.PermClientUpdate,
-		access.Target{Action: "contact.create", RecordType: recordType, RecordID: client},
-		func(ctx context.Context, tx *access.Tx) error {
-			facility, err := ofClient(ctx, tx, client)
-			if err != nil {
-				return err
-			}
-			id, repeat, err := tx.Claim(ctx, once)
-			if err != nil {
-				return err
-			}
-			tx.Note("contact", id.String())
-			if repeat {
-				row, err := tx.GetContact(ctx, store.GetContactParams{ID: id, ClientID: client, Facilities: tx.Actor.Facilities})
-				if err != nil {
-					return err
-				}
-				out, err = openContact(ctx, tx, row)
-				return err
-			}
+// contactPart is how the client's contacts are kept. in is what a new one is made of;
+// reading needs none.
+func contactPart(in NewContact) part[store.ClientContact, Contact] {
+	return part[store.ClientContact, Contact]{
+		name: "contact",
+		insert: func(ctx context.Context, tx *access.Tx, id, client, facility tenants.ID) (store.ClientContact, error) {
 			p := store.InsertContactParams{ID: id, ClientID: client, FacilityID: facility, Relationship: in.Relationship, Emergency: in.Emergency}
-			err = sealAll(ctx, tx, contactTable, id, []sealed{
+			err := sealAll(ctx, tx, contactTable, id, []sealed{
 				{"name_sealed", in.Name, &p.NameSealed},
 				{"phone_sealed", in.Phone, &p.PhoneSealed},
 				{"email_sealed", in.Email, &p.EmailSealed},
 			})
 			if err != nil {
-				return err
+				return store.ClientContact{}, err
 			}
-			row, err := tx.InsertContact(ctx, p)
-			if err != nil {
-				return err
-			}
-			out, err = openContact(ctx, tx, row)
-			return err
-		})
-	if err != nil {
-		return Contact{}, err
+			return tx.InsertContact(ctx, p)
+		},
+		get: func(ctx context.Context, tx *access.Tx, id, client tenants.ID) (store.ClientContact, error) {
+			return tx.GetContact(ctx, store.GetContactParams{ID: id, ClientID: client, Facilities: tx.Actor.Facilities})
+		},
+		open: openContact,
 	}
-	return out, nil
+}
+
+// AddContact notes a contact of the client.
+func (s Service) AddContact(ctx context.Context, actor tenants.Actor, once access.Once, client tenants.ID, in NewContact) (Contact, error) {
+	return addPart(ctx, s, actor, once, client, contactPart(in))
 }
 
 // Contacts lists the client's contacts, oldest first.
 func (s Service) Contacts(ctx context.Context, actor tenants.Actor, client tenants.ID, c records.Cursor) (records.Page[Contact], error) {
-	var out records.Page[Contact]
-	err := s.Door.Do(ctx, actor, tenants.PermClientRead,
-		access.Target{Action: "contact.list", RecordType: recordType, RecordID: client},
-		func(ctx context.Context, tx *access.Tx) error {
-			if _, err := ofClient(ctx, tx, client); err != nil {
-				return err
-			}
-			rows, err := tx.ListContacts(ctx, store.ListContactsParams{ClientID: client, Facilities: tx.Actor.Facilities, After: c.After, PageSize: c.Probe()})
-			if err != nil {
-				return err
-			}
-			out, err = records.Cut(c, rows, func(r store.ClientContact) tenants.ID { return r.ID },
-				func(r store.ClientContact) (Contact, error) { return openContact(ctx, tx, r) })
-			tx.Note("count", strconv.Itoa(len(out.Items)))
-			return err
-		})
-	if err != nil {
-		return records.Page[Contact]{}, err
-	}
-	return out, nil
+	return listParts(ctx, s, actor, client, c, contactPart(NewContact{}), func(ctx context.Context, tx *access.Tx) ([]store.ClientContact, error) {
+		return tx.ListContacts(ctx, store.ListContactsParams{ClientID: client, Facilities: tx.Actor.Facilities, After: c.After, PageSize: c.Probe()})
+	}, func(r store.ClientContact) tenants.ID { return r.ID })
 }
 
 func openContact(ctx context.Context, tx *access.Tx, r store.ClientContact) (Contact, error) {
