@@ -20,8 +20,8 @@ var factsSQL string
 const (
 	// ledger is the table of applied migrations: goose makes it, no migration does.
 	ledger = "schema_version"
-	// placeholder stands for a tenant's schema and role, which have one name.
-	placeholder = "{tenant}"
+	// anyTenant stands for a tenant's schema and role, which have one name.
+	anyTenant = "{tenant}"
 	// longest is how much of a value a finding shows, in bytes.
 	longest = 600
 )
@@ -58,7 +58,7 @@ func facts(ctx context.Context, tx querier, schema, role string) ([]fact, error)
 		for i := range list {
 			f := &list[i]
 			for _, s := range []*string{&f.Object, &f.Property, &f.Value, &f.Make, &f.Unmake} {
-				*s = strings.ReplaceAll(*s, schema, placeholder)
+				*s = strings.ReplaceAll(*s, schema, anyTenant)
 			}
 		}
 	}
@@ -166,7 +166,7 @@ func statements(list []difference, tenant tenants.ID) (do []string, left []isola
 	name := tenants.SchemaName(tenant)
 	add := func(sql ...string) {
 		for _, s := range sql {
-			do = append(do, strings.ReplaceAll(s, placeholder, name))
+			do = append(do, strings.ReplaceAll(s, anyTenant, name))
 		}
 	}
 	for _, d := range slices.Backward(list) {
@@ -201,14 +201,14 @@ func statements(list []difference, tenant tenants.ID) (do []string, left []isola
 const evidence = "isolation_evidence"
 
 func setAside(table string) []string {
-	at := pgx.Identifier{placeholder, table}.Sanitize()
-	at = strings.ReplaceAll(at, `"`+placeholder+`"`, placeholder)
+	at := pgx.Identifier{anyTenant, table}.Sanitize()
+	at = strings.ReplaceAll(at, `"`+anyTenant+`"`, anyTenant)
 	kept := "kept_" + tenants.NewID().Hex()
 	return []string{
 		"CREATE SCHEMA IF NOT EXISTS " + evidence,
-		"REVOKE ALL ON TABLE " + at + " FROM PUBLIC, " + placeholder,
-		"COMMENT ON TABLE " + at + " IS 'found in " + placeholder + " as " + strings.ReplaceAll(table, "'", "''") + "'",
+		"REVOKE ALL ON TABLE " + at + " FROM PUBLIC, " + anyTenant,
+		"COMMENT ON TABLE " + at + " IS 'found in " + anyTenant + " as " + strings.ReplaceAll(table, "'", "''") + "'",
 		"ALTER TABLE " + at + " RENAME TO " + kept,
-		"ALTER TABLE " + placeholder + "." + kept + " SET SCHEMA " + evidence,
+		"ALTER TABLE " + anyTenant + "." + kept + " SET SCHEMA " + evidence,
 	}
 }
