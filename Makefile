@@ -32,9 +32,16 @@ build: ## compile every program into bin/
 run: build ## run the whole platform here until Ctrl-C (STACK=full: with Vault, S3 and stripe-mock)
 	@exec bin/caresphere up
 
+# A run of everything ends with the figures of the proofs, each of which must be there.
+WHOLE := $(if $(filter ./...,$(PKG)),$(if $(ARGS),,whole))
 .PHONY: test
 test: ## run all tests against real servers, started once
-	$(HARNESS) $(if $(filter ./...,$(PKG)),-tools) -- go test -timeout 40m $(ARGS) $(PKG)
+	$(HARNESS) $(if $(WHOLE),-tools) -- $(if $(WHOLE),go run ./internal/testkit/cmd/prove -- )go test -timeout 40m $(ARGS) $(PKG)
+
+# AREA=attacks,faults proves less; PROVE=nightly tries much more and takes hours.
+.PHONY: prove
+prove: build ## run the proofs on a fresh stack: a line a figure, 1 on any surprise
+	CARESPHERE_PROVE=$(PROVE) $(HARNESS) -tools -- go run ./internal/testkit/cmd/prove -json bin/proof.json $(if $(AREA),-area $(AREA))
 
 .PHONY: bench
 bench: ## measure the hot paths
@@ -42,7 +49,7 @@ bench: ## measure the hot paths
 
 .PHONY: lint
 lint: $(GOLANGCI) ## check the rules of the code
-	$(GOLANGCI) run $(PKG)
+	$(GOLANGCI) run --allow-parallel-runners $(PKG)
 
 .PHONY: generate
 generate: $(SQLC) ## write the generated code anew

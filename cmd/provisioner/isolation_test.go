@@ -17,6 +17,7 @@ import (
 	"github.com/caresphere/caresphere/controlplane/provisioning"
 	"github.com/caresphere/caresphere/internal/isolation"
 	"github.com/caresphere/caresphere/internal/kms"
+	"github.com/caresphere/caresphere/internal/testkit/prove"
 	"github.com/caresphere/caresphere/tenants"
 )
 
@@ -135,6 +136,7 @@ func TestSoundTenantsAreProven(t *testing.T) {
 		}
 		require.Greater(t, counts[isolation.LayerSQL].Refused, 60)
 		require.Greater(t, counts[isolation.LayerDeclared].Allowed, 300)
+		state(t, one, counts[isolation.LayerDeclared].Allowed)
 	}
 	// The reference left nothing behind.
 	require.Equal(t, "3", y.cellText(`SELECT count(*)::text FROM pg_namespace WHERE nspname ~ '^t_'`))
@@ -148,6 +150,24 @@ func TestSoundTenantsAreProven(t *testing.T) {
 	require.NoError(t, y.fleet.Resume(ctx, riley, y.tenants[0], "for the test"))
 	y.eventually(10*time.Second, "true", `SELECT (gate_applied = gate_version)::text FROM organization WHERE id = $1`, y.tenants[0])
 	requireProven(t, y.prove(y.slug(y.tenants[0])))
+}
+
+// state adds a tenant's part of a proof to the figures.
+func state(t *testing.T, one isolation.Tenant, declared int) {
+	t.Helper()
+	refused, passed, differ := 0, 0, 0
+	for _, l := range one.Layers {
+		refused += l.Refused
+	}
+	for _, f := range one.Findings {
+		if f.Layer == isolation.LayerDeclared {
+			differ++
+		} else {
+			passed++
+		}
+	}
+	prove.State(t, prove.IsolationAttempts, refused, passed)
+	prove.State(t, prove.IsolationDeclared, declared, differ)
 }
 
 // drift is a fault that is planted, and what must be said of it.
@@ -231,6 +251,7 @@ func (y *yard) quarantineAndMend(t *testing.T, victim, other tenants.ID, d drift
 	require.NoError(t, y.fleet.Resume(ctx, riley, victim, "mended and proven"))
 	y.eventually(10*time.Second, "true", `SELECT (gate_applied = gate_version AND gate_mode = 'open')::text FROM organization WHERE id = $1`, victim)
 	requireProven(t, y.prove(""))
+	prove.Plant(t, prove.IsolationDeclared, 1, 1)
 }
 
 func TestDriftBesideTheCatalogIsFoundAndMended(t *testing.T) {
@@ -305,6 +326,7 @@ func TestWhatTenantsShareCountsAgainstEach(t *testing.T) {
 				y.eventually(10*time.Second, "true", `SELECT (gate_applied = gate_version)::text FROM organization WHERE id = $1`, id)
 			}
 			requireProven(t, y.prove(""))
+			prove.Plant(t, prove.IsolationDeclared, 1, 1)
 		})
 	}
 }
@@ -338,6 +360,7 @@ func TestABreachIsFoundAlsoWhereTheCatalogLooksRight(t *testing.T) {
 			require.Contains(t, all(one), says)
 		}
 		require.Equal(t, "quarantined", y.text(`SELECT state FROM organization WHERE id = $1`, one.ID))
+		prove.Plant(t, prove.IsolationAttempts, 1, 1)
 	}
 }
 

@@ -44,6 +44,8 @@ type Figure struct {
 	Least, Nightly int
 	// Plants is the fewest planted faults that must have been noticed.
 	Plants int
+	// By are the tests that state it, as "./cmd/e2e TestName".
+	By []string
 }
 
 // Key is the figure's name in a run: area and name.
