@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"runtime"
 	"slices"
 	"sync"
@@ -17,15 +16,16 @@ import (
 	"github.com/caresphere/caresphere/internal/audit/export"
 	"github.com/caresphere/caresphere/internal/audit/sealer"
 	"github.com/caresphere/caresphere/internal/audit/verify"
+	"github.com/caresphere/caresphere/internal/testkit/prove"
 )
 
-// size is how large the attacks on an export of 1,000 entries are. With
-// CARESPHERE_NIGHTLY=1 every byte is flipped and every line operated on; else a
+// size is how large the attacks on an export of 1,000 entries are. In the nightly
+// variant every byte is flipped and every line operated on; else a
 // sample that is the same in every run: flips of each format, and lines for each
 // operation, drawn by one fixed seed, with the first and the last always among them.
 func size(whole, sample int, r *rand.Rand) []int {
 	at := make([]int, 0, whole)
-	if os.Getenv("CARESPHERE_NIGHTLY") == "1" || sample >= whole {
+	if prove.Nightly() || sample >= whole {
 		for i := range whole {
 			at = append(at, i)
 		}
@@ -78,19 +78,35 @@ func flip(f *fixture, file []byte, at []int) error {
 	return parallel(file, at, func(damaged []byte, i int) error {
 		damaged[i] ^= 1 << (i % 8)
 		defer func() { damaged[i] = file[i] }()
-		r, err := verify.File(bytes.NewReader(damaged), f.keys)
-		if err != nil || r.OK || !near(r, number[i]) {
-			return fmt.Errorf("byte %d of line %d: %w %v", i, number[i], err, r.Problems)
-		}
-		return nil
+		return named(f, damaged, number[i], fmt.Sprint("flip byte ", i))
 	})
+}
+
+// named is nil when the verifier finds something wrong within a line of where it is.
+func named(f *fixture, damaged []byte, line int, what string) error {
+	r, err := verify.File(bytes.NewReader(damaged), f.keys)
+	if err != nil || r.OK || !near(r, line) {
+		return fmt.Errorf("%s, line %d: %w %v", what, line, err, r.Problems)
+	}
+	return nil
+}
+
+// stated adds what was tried, all of it found, and the twin: a file that nothing was
+// done to, for which the same judgement must fail.
+func stated(t *testing.T, figure *prove.Figure, f *fixture, file []byte, tried int) {
+	t.Helper()
+	prove.State(t, figure, tried, 0)
+	require.Error(t, named(f, file, 3, "nothing"), "the judgement fails for a file that is whole")
+	prove.Plant(t, figure, 1, 1)
 }
 
 // Every byte of a small export, with every kind of line in it.
 func TestEveryFlippedByteIsFoundAndItsLineNamed(t *testing.T) {
 	f, files := attack(t, 6)
 	for format, file := range files {
-		require.NoError(t, flip(f, file, size(len(file), len(file), nil)), format)
+		all := size(len(file), len(file), nil)
+		require.NoError(t, flip(f, file, all), format)
+		stated(t, prove.AuditFlippedBytes, f, file, len(all))
 	}
 }
 
@@ -98,8 +114,10 @@ func TestAThousandEntriesUnderAttack(t *testing.T) {
 	f, files := attack(t, thousand)
 	r := rand.New(rand.NewPCG(1, 1000))
 	for format, file := range files {
-		require.NoError(t, flip(f, file, size(len(file), sampleFlips, r)), format)
-		all := lines(file)
+		bytesAt := size(len(file), sampleFlips, r)
+		require.NoError(t, flip(f, file, bytesAt), format)
+		stated(t, prove.AuditFlippedBytes, f, file, len(bytesAt))
+		all, operated := lines(file), 0
 		operations := map[string]func(i int) (damaged [][]byte, where int){
 			"delete":    func(i int) ([][]byte, int) { return slices.Concat(all[:i:i], all[i+1:]), i + 1 },
 			"duplicate": func(i int) ([][]byte, int) { return slices.Concat(all[:i+1:i+1], all[i:]), i + 2 },
@@ -120,15 +138,14 @@ func TestAThousandEntriesUnderAttack(t *testing.T) {
 			},
 		}
 		for name, damage := range operations {
-			require.NoError(t, parallel(nil, size(len(all), sampleLines, r), func(_ []byte, i int) error {
+			at := size(len(all), sampleLines, r)
+			operated += len(at)
+			require.NoError(t, parallel(nil, at, func(_ []byte, i int) error {
 				damaged, where := damage(i)
-				got, err := verify.File(bytes.NewReader(slices.Concat(damaged...)), f.keys)
-				if err != nil || got.OK || !near(got, where) {
-					return fmt.Errorf("%s line %d: %w %v", name, i+1, err, got.Problems)
-				}
-				return nil
+				return named(f, slices.Concat(damaged...), where, name)
 			}), format)
 		}
+		stated(t, prove.AuditLines, f, file, operated)
 	}
 }
 
@@ -159,6 +176,9 @@ func TestAForkSignedWithTheRightKeyIsFoundByWhatWasKept(t *testing.T) {
 			file := f.export(t, format, audit.Filter{})
 			require.Empty(t, f.verify(t, file).Problems, "alone it is whole")
 			require.Equal(t, want, kinds(f.verify(t, file, verify.Extends(kept[format]))))
+			if len(want) > 0 {
+				prove.State(t, prove.AuditForged, 1, 0)
+			}
 		}
 	}
 	check() // the same log
@@ -183,6 +203,10 @@ func TestAForkSignedWithTheRightKeyIsFoundByWhatWasKept(t *testing.T) {
 	for _, format := range formats {
 		file := other.export(t, format, audit.Filter{})
 		require.Equal(t, []verify.Kind{verify.WrongLog}, kinds(f.verify(t, file, verify.Extends(kept[format]))))
+		prove.State(t, prove.AuditForged, 1, 0)
+		// What was kept is what finds it: without, the other log is whole.
+		require.True(t, f.verify(t, file).OK)
+		prove.Plant(t, prove.AuditForged, 1, 1)
 	}
 }
 

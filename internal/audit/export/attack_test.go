@@ -13,6 +13,7 @@ import (
 	"github.com/caresphere/caresphere/internal/audit/audittest"
 	"github.com/caresphere/caresphere/internal/audit/export"
 	"github.com/caresphere/caresphere/internal/audit/verify"
+	"github.com/caresphere/caresphere/internal/testkit/prove"
 )
 
 // near tells whether a problem is named within one line of where it was made.
@@ -175,6 +176,13 @@ func TestALogRewrittenAndSignedAgainIsFound(t *testing.T) {
 	for _, format := range formats {
 		r := f.verify(t, f.export(t, format, audit.Filter{}))
 		require.Contains(t, kinds(r), verify.ForeignKey)
+		prove.State(t, prove.AuditForged, 1, 0)
+		// With the forger's key in its place nothing is to be seen: the key is what finds it.
+		ours := f.keys
+		f.keys = forger.keys
+		require.NotContains(t, kinds(f.verify(t, f.export(t, format, audit.Filter{}))), verify.Changed)
+		f.keys = ours
+		prove.Plant(t, prove.AuditForged, 1, 1)
 	}
 	_, err := sealer.Seal(ctx)
 	require.ErrorContains(t, err, "not one that we signed")
@@ -215,6 +223,7 @@ func TestASuperusersTamperingShowsInTheExport(t *testing.T) {
 				require.True(t, slices.ContainsFunc(r.Problems, func(p verify.Problem) bool {
 					return p.Kind == test.kind && p.Leaf != nil && *p.Leaf == test.leaf
 				}), "%v", r.Problems)
+				prove.State(t, prove.AuditForged, 1, 0)
 			}
 		})
 	}

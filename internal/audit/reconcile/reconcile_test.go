@@ -21,6 +21,7 @@ import (
 	"github.com/caresphere/caresphere/internal/audit/audittest"
 	"github.com/caresphere/caresphere/internal/audit/reconcile"
 	"github.com/caresphere/caresphere/internal/devstack"
+	"github.com/caresphere/caresphere/internal/testkit/prove"
 	"github.com/caresphere/caresphere/tenants"
 )
 
@@ -137,6 +138,7 @@ func TestWhatHasItsEntryIsMatchedAndWhatHasNoneIsNot(t *testing.T) {
 	require.Contains(t, found[0].Why, "no audit entry")
 	require.Equal(t, 5, r.Tenants[0].Matched)
 	require.Equal(t, 1, r.Tenants[0].Unmatched)
+	prove.Plant(t, prove.AuditUnmatched, 1, r.Tenants[0].Unmatched)
 }
 
 func TestARefusalMatchesOneRolledBackTransaction(t *testing.T) {
@@ -205,6 +207,7 @@ func TestSuperusersReachIsUnmatched(t *testing.T) {
 			}
 			require.Contains(t, u.Statement, c.shown)
 			require.NotContains(t, u.Statement, "secret-value")
+			prove.State(t, prove.AuditUnmatched, 1, 0)
 		})
 	}
 	// The twin: what a person who looks after the server does all day.
@@ -239,6 +242,7 @@ func TestADumpIsUnmatched(t *testing.T) {
 	require.Equal(t, "pg_dump", found[at].Application)
 	require.Equal(t, []string{"client"}, found[at].Tables)
 	require.Equal(t, []tenants.ID{w.ID}, found[at].Tenants)
+	prove.State(t, prove.AuditUnmatched, 1, 0)
 }
 
 func TestATenantsDDLCountsWhereItIsOnClinicalTables(t *testing.T) {

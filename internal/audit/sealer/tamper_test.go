@@ -8,6 +8,7 @@ import (
 
 	"github.com/caresphere/caresphere/internal/audit/audittest"
 	"github.com/caresphere/caresphere/internal/audit/tree"
+	"github.com/caresphere/caresphere/internal/testkit/prove"
 )
 
 // tamper changes a table as a superuser with its triggers off: the statement, the table, its tail.
@@ -55,6 +56,7 @@ func TestTheNextSealFindsABrokenTree(t *testing.T) {
 			var size int64
 			require.NoError(t, f.super.QueryRow(ctx, "SELECT coalesce(max(tree_size), 0) FROM "+f.log.Log.Table("audit_checkpoint")).Scan(&size))
 			require.LessOrEqual(t, size, int64(21))
+			prove.State(t, prove.AuditForged, 1, 0)
 		})
 	}
 }
@@ -81,6 +83,7 @@ func TestTheCheckFindsChangedEntries(t *testing.T) {
 			report, err := f.log.Check(ctx)
 			require.NoError(t, err)
 			require.Contains(t, report.Findings, test.want)
+			prove.State(t, prove.AuditForged, 1, 0)
 		})
 	}
 }
@@ -113,6 +116,7 @@ func TestARewrittenLogIsFoundByTheAnchor(t *testing.T) {
 	report, err := f.log.Check(ctx)
 	require.NoError(t, err)
 	require.NotEmpty(t, report.Findings)
+	prove.State(t, prove.AuditForged, 2, 0)
 }
 
 func TestAnchorsAreForGood(t *testing.T) {
