@@ -255,6 +255,9 @@ func TestSchemaIsAStringWithLimits(t *testing.T) {
 	if born.Type != "string" || born.Format != "date" || alias.Type != "string" || *alias.MaxLength != 9 {
 		t.Errorf("born is %+v, alias %+v", born, alias)
 	}
+	if name.Extensions[phi.SchemaMark] != true || born.Extensions[phi.SchemaMark] != true || alias.Extensions[phi.SchemaMark] != true {
+		t.Error("a protected field is not marked as one")
+	}
 	if len(registry.Map()) != 0 {
 		t.Errorf("protected types have schemas of their own: %v", registry.Map())
 	}

@@ -1,9 +1,9 @@
 package prove
 
-// PlantedPHI is stated by cmd/e2e.
+// PlantedPHI searches files, rows and metrics of a running stack, byte by byte.
 var PlantedPHI = declare(Figure{
 	Area: Secrecy, Name: "planted-phi", Promises: "P5",
 	Tried: "places searched for markers planted in PHI fields", Found: "places that show one",
-	Least: 20, Plants: 4,
+	Least: 500, Plants: 10,
 	By: []string{"./cmd/e2e TestPlantedPHIIsNowhereInClear"},
 })
