@@ -18,6 +18,7 @@ import (
 	"github.com/caresphere/caresphere/internal/demo"
 	"github.com/caresphere/caresphere/internal/devstack"
 	"github.com/caresphere/caresphere/internal/testkit"
+	"github.com/caresphere/caresphere/tenants"
 )
 
 // world is a running stack and who works in it.
@@ -198,3 +199,20 @@ func (w *world) ready(t *testing.T) {
 func word() string { return strings.ToLower(rand.Text()[:8]) }
 
 var workers = []string{devstack.WorkerA, devstack.WorkerB}
+
+// requestsOf counts a tenant's audit entries by request id.
+func (w *world) requestsOf(t *testing.T, l *lane) map[string]int {
+	t.Helper()
+	id, err := tenants.ParseID(l.ID)
+	require.NoError(t, err)
+	rows, err := w.database(t, devstack.CellDatabase).Query(within(t, time.Minute), "SELECT request_id, count(*) FROM "+tenants.SchemaName(id)+".audit_entry GROUP BY request_id")
+	require.NoError(t, err)
+	found := map[string]int{}
+	var (
+		request string
+		n       int
+	)
+	_, err = pgx.ForEachRow(rows, []any{&request, &n}, func() error { found[request] = n; return nil })
+	require.NoError(t, err)
+	return found
+}
