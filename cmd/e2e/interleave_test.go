@@ -201,7 +201,7 @@ func TestManyTenantsShareWorkersAndNothingElse(t *testing.T) {
 	for range 24 {
 		workers.Go(func() {
 			for n := int(next.Add(1)); n <= total; n = int(next.Add(1)) {
-				at := rand.IntN(len(lanes))                                                
+				at := rand.IntN(len(lanes))
 				mine, theirs := lanes[at], lanes[(at+1+rand.IntN(len(lanes)-1))%len(lanes)]
 				k := pick(deck)
 				ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
