@@ -189,7 +189,7 @@ func newProvisioner(s settings, db pools, keys kms.KMS, objects blob.Store, o *o
 		Authority: authority, ProbeSigner: signer, PublicOrigin: s.PublicOrigin, ProbeTLS: public,
 		// The id makes a restarted process another holder than the one that was killed.
 		Holder: fmt.Sprintf("%.60s-%s", host, tenants.NewID().Hex()),
-		Log:    o.Log,
+		Log:    o.Log, LeaseLife: s.LeaseLife,
 	})
 }
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/caresphere/caresphere/internal/blob"
 	"github.com/caresphere/caresphere/internal/kms"
@@ -30,6 +31,9 @@ type settings struct {
 	TenantCAKey  string `env:"CARESPHERE_TENANT_CA_KEY" required:"true"`
 	StripeKey    string `env:"CARESPHERE_STRIPE_KEY"`
 	StripeURL    string `env:"CARESPHERE_STRIPE_URL"`
+
+	// LeaseLife is how long a provisioner that died holds up the others.
+	LeaseLife time.Duration `env:"CARESPHERE_LEASE_LIFE" default:"12s"`
 
 	KMS  kms.Config
 	Blob blob.Config

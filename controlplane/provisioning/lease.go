@@ -13,9 +13,9 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// leaseLife is how long a process that was killed keeps others waiting; a living
-// one keeps its lease three times within it.
-const leaseLife = 12 * time.Second
+// DefaultLeaseLife is how long a process that was killed keeps others waiting; a
+// living one keeps its lease three times within it.
+const DefaultLeaseLife = 12 * time.Second
 
 // lease is the right to provision one organization. Its fence is higher than that
 // of every lease before it.
@@ -29,7 +29,7 @@ type lease struct {
 // another process holds it. The caller drops it.
 func (p *Provisioner) take(ctx context.Context, organization tenants.ID) (context.Context, *lease, func(), error) {
 	fence, err := p.q.LeaseTake(ctx, store.LeaseTakeParams{
-		OrganizationID: organization, Holder: p.Holder, Seconds: leaseLife.Seconds()})
+		OrganizationID: organization, Holder: p.Holder, Seconds: p.LeaseLife.Seconds()})
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, nil, nil, ErrBusy
 	}
@@ -58,7 +58,7 @@ func (p *Provisioner) take(ctx context.Context, organization tenants.ID) (contex
 // keep prolongs the lease until its context ends, and ends that context when
 // somebody else has it or it could not be prolonged in time.
 func (l *lease) keep(ctx context.Context, lose context.CancelCauseFunc) {
-	tick := time.NewTicker(leaseLife / 3)
+	tick := time.NewTicker(l.p.LeaseLife / 3)
 	defer tick.Stop()
 	kept := time.Now()
 	for {
@@ -67,14 +67,14 @@ func (l *lease) keep(ctx context.Context, lose context.CancelCauseFunc) {
 			return
 		case <-tick.C:
 		}
-		kctx, cancel := context.WithTimeout(ctx, leaseLife/3)
+		kctx, cancel := context.WithTimeout(ctx, l.p.LeaseLife/3)
 		n, err := l.p.q.LeaseKeep(kctx, store.LeaseKeepParams{
-			OrganizationID: l.organization, Fence: l.fence, Seconds: leaseLife.Seconds()})
+			OrganizationID: l.organization, Fence: l.fence, Seconds: l.p.LeaseLife.Seconds()})
 		cancel()
 		switch {
 		case err == nil && n == 1:
 			kept = time.Now()
-		case err == nil, time.Since(kept) > leaseLife:
+		case err == nil, time.Since(kept) > l.p.LeaseLife:
 			lose(ErrFenced)
 			return
 		}

@@ -47,7 +47,7 @@ type Gatekeeper interface {
 }
 
 // Config is what a Provisioner works with; everything is required but Billing,
-// without which the plan is manual, and Now.
+// without which the plan is manual, LeaseLife and Now.
 type Config struct {
 	Control *pgxpool.Pool
 	// Cell is a pool of cell_owner's in the cell's database; CellDSN is its
@@ -70,8 +70,11 @@ type Config struct {
 
 	// Holder names this process in leases: unique among processes.
 	Holder string
-	Log    *slog.Logger
-	Now    func() time.Time
+	// LeaseLife is how long a process that died holds up the others;
+	// DefaultLeaseLife if zero.
+	LeaseLife time.Duration
+	Log       *slog.Logger
+	Now       func() time.Time
 }
 
 // Provisioner takes the steps. Safe for concurrent use.
@@ -86,14 +89,17 @@ type Provisioner struct {
 func New(c Config) (*Provisioner, error) {
 	switch {
 	case c.Control == nil, c.Cell == nil, c.CellDSN == "", c.CellID == "", c.Keys == nil, c.Objects == nil,
-		c.Gatekeeper == nil, c.Authority == nil, c.ProbeSigner == nil, c.PublicOrigin == "", c.ProbeTLS == nil, c.Holder == "":
-		return nil, errors.New("provisioning: the configuration lacks a part")
+		c.Gatekeeper == nil, c.Authority == nil, c.ProbeSigner == nil, c.PublicOrigin == "", c.ProbeTLS == nil, c.Holder == "", c.LeaseLife < 0:
+		return nil, errors.New("provisioning: the configuration lacks a part or has an impossible one")
 	}
 	if c.Log == nil {
 		c.Log = slog.Default()
 	}
 	if c.Now == nil {
 		c.Now = time.Now
+	}
+	if c.LeaseLife == 0 {
+		c.LeaseLife = DefaultLeaseLife
 	}
 	p := &Provisioner{Config: c, q: store.New(c.Control), client: &http.Client{
 		Timeout:       10 * time.Second,

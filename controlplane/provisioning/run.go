@@ -154,6 +154,15 @@ func (r *run) failed(ctx context.Context, s step, cause error, last bool) error 
 	rctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
 	err := r.control(rctx, func(tx pgx.Tx, q *store.Queries) error {
+		subject, err := q.ProvisionSubject(rctx, r.organization)
+		if err != nil {
+			return err
+		}
+		if tenants.State(subject.State) != tenants.StateProvisioning {
+			// It went live, or elsewhere, before what failed: the gate's own job goes on
+			// with what is left.
+			return nil
+		}
 		if err := q.StepEnd(rctx, store.StepEndParams{OrganizationID: r.organization, Step: s.name, State: "failed", Reason: reason}); err != nil {
 			return err
 		}

@@ -125,6 +125,10 @@ func goLive(ctx context.Context, r *run) error {
 			RecordID: r.organization.String(), OrganizationID: r.organization}); err != nil {
 			return err
 		}
+		// With the move: once the organization is live nobody takes its steps again.
+		if err := q.StepEnd(ctx, store.StepEndParams{OrganizationID: r.organization, Step: StepLive, State: "done"}); err != nil {
+			return fmt.Errorf("recording the step: %w", err)
+		}
 		return audit.Notify(ctx, tx, audit.ControlLog())
 	}); err != nil {
 		return err

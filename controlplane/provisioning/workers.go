@@ -85,7 +85,7 @@ func (w *provisionWorker) Work(ctx context.Context, job *river.Job[jobs.Provisio
 		return nil
 	case errors.Is(err, ErrBusy):
 		// Whoever holds the lease may die: look again after its end.
-		return river.JobSnooze(leaseLife / 2)
+		return river.JobSnooze(w.p.LeaseLife / 2)
 	case errors.Is(err, ErrFenced):
 		return nil
 	case errors.As(err, &f) && (f.Final || last):

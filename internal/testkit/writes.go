@@ -2,6 +2,7 @@ package testkit
 
 import (
 	"context"
+	"math/rand/v2"
 	"strings"
 	"testing"
 
@@ -17,11 +18,13 @@ const (
 	AtCommit    FailAt = "commit"
 )
 
-// Writes counts the writes of a database and makes one of them fail, as a full
-// disk would.
+// Writes counts the writes of a database and makes one of them fail, as a full disk
+// would, or wait, so that the process behind it can be killed there.
 type Writes struct {
 	t    testing.TB
 	conn *pgx.Conn
+	// lock is the advisory lock that a held write waits for.
+	lock int64
 }
 
 // The counters are sequences: what is rolled back stays counted. In a database
@@ -30,11 +33,16 @@ const countWrites = `
 CREATE SCHEMA fault;
 CREATE SEQUENCE fault.statement;
 CREATE SEQUENCE fault.commit;
-CREATE TABLE fault.plan (how text NOT NULL, at bigint NOT NULL);
+CREATE TABLE fault.plan (how text NOT NULL, at bigint NOT NULL, hold bigint);
 CREATE FUNCTION fault.count(how text) RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $$
-DECLARE n bigint := nextval(('fault.' || how)::regclass);
+DECLARE
+	n bigint := nextval(('fault.' || how)::regclass);
+	plan fault.plan;
 BEGIN
-	IF EXISTS (SELECT FROM fault.plan p WHERE p.how = count.how AND p.at = n) THEN
+	SELECT p.* INTO plan FROM fault.plan p WHERE p.how = count.how AND p.at = n;
+	IF plan.hold IS NOT NULL THEN
+		PERFORM pg_advisory_xact_lock_shared(plan.hold);
+	ELSIF FOUND THEN
 		RAISE EXCEPTION 'planted: no space left on device' USING ERRCODE = '53100';
 	END IF;
 END $$;
@@ -61,7 +69,6 @@ BEGIN
 		EXECUTE format('CREATE CONSTRAINT TRIGGER zzz_fault AFTER INSERT OR UPDATE OR DELETE ON %s DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION fault.write(''commit'')', t.name);
 	END LOOP;
 END $$;
-CREATE EVENT TRIGGER fault_command ON ddl_command_end EXECUTE FUNCTION fault.command();
 `
 
 // CountWrites watches every table of the schemas, and every command that makes or
@@ -73,10 +80,17 @@ func CountWrites(t testing.TB, db *DB, schemas ...string) *Writes {
 		t.Fatalf("counting writes: %v", err)
 	}
 	t.Cleanup(func() { _ = conn.Close(context.Background()) })
-	w := &Writes{t: t, conn: conn}
+	w := &Writes{t: t, conn: conn, lock: rand.Int64()} //nolint:gosec // no secret
 	w.run(countWrites)
-	w.run(strings.Replace(watchTables, "SCHEMAS", strings.Join(schemas, ","), 1))
+	w.Watch(schemas...)
+	w.run("CREATE EVENT TRIGGER fault_command ON ddl_command_end EXECUTE FUNCTION fault.command()")
 	return w
+}
+
+// Watch adds the tables of more schemas.
+func (w *Writes) Watch(schemas ...string) {
+	w.t.Helper()
+	w.run(strings.Replace(watchTables, "SCHEMAS", strings.Join(schemas, ","), 1))
 }
 
 func (w *Writes) run(sql string) {
@@ -93,8 +107,43 @@ func (w *Writes) Begin() { w.t.Helper(); w.Arm(InStatement, 0) }
 func (w *Writes) Arm(how FailAt, n int) {
 	w.t.Helper()
 	w.run("SELECT setval('fault.statement', 1, false), setval('fault.commit', 1, false); DELETE FROM fault.plan")
-	if _, err := w.conn.Exec(context.Background(), "INSERT INTO fault.plan VALUES ($1, $2)", string(how), n); err != nil {
+	if _, err := w.conn.Exec(context.Background(), "INSERT INTO fault.plan (how, at) VALUES ($1, $2)", string(how), n); err != nil {
 		w.t.Fatalf("planting a failed write: %v", err)
+	}
+}
+
+// Hold counts from zero and makes the n-th write wait until release is called.
+// reached tells whether somebody waits there.
+func (w *Writes) Hold(how FailAt, n int) (reached func() bool, release func()) {
+	w.t.Helper()
+	w.Arm(how, n)
+	ctx := context.Background()
+	for _, sql := range []string{"SELECT pg_advisory_lock($1)", "UPDATE fault.plan SET hold = $1"} {
+		if _, err := w.conn.Exec(ctx, sql, w.lock); err != nil {
+			w.t.Fatalf("holding a write: %v", err)
+		}
+	}
+	waiting := func() (n int) {
+		if err := w.conn.QueryRow(ctx, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND (classid::bigint << 32) | objid::bigint = $1", w.lock).Scan(&n); err != nil {
+			w.t.Fatalf("looking for a held write: %v", err)
+		}
+		return n
+	}
+	return func() bool { return waiting() > 0 }, func() {
+		w.t.Helper()
+		w.run("DELETE FROM fault.plan")
+		if _, err := w.conn.Exec(ctx, "SELECT pg_advisory_unlock($1)", w.lock); err != nil {
+			w.t.Fatalf("releasing a write: %v", err)
+		}
+	}
+}
+
+// Drop ends whoever waits at a held write, as a server does whose client is gone;
+// without it, release lets the statement be completed for nobody.
+func (w *Writes) Drop() {
+	w.t.Helper()
+	if _, err := w.conn.Exec(context.Background(), "SELECT pg_terminate_backend(pid, 5000) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND (classid::bigint << 32) | objid::bigint = $1", w.lock); err != nil {
+		w.t.Fatalf("dropping a held write: %v", err)
 	}
 }
 
