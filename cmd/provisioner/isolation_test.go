@@ -24,6 +24,7 @@ import (
 // yard is a running provisioner with live tenants, and the operators' side of it.
 type yard struct {
 	*world
+	running *process
 	desk    *provers.Service
 	fleet   *fleet.Service
 	tenants []tenants.ID
@@ -38,7 +39,7 @@ func newYard(t *testing.T, n int, env ...string) *yard {
 	for range n {
 		y.tenants = append(y.tenants, y.organization())
 	}
-	y.start()
+	y.running = y.start()
 	for _, id := range y.tenants {
 		y.eventually(60*time.Second, "live", `SELECT state FROM organization WHERE id = $1`, id)
 		y.eventually(10*time.Second, "true", `SELECT (gate_applied = gate_version)::text FROM organization WHERE id = $1`, id)

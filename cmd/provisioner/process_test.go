@@ -12,6 +12,7 @@ import (
 
 	"github.com/caresphere/caresphere/controlplane/provisioning"
 	"github.com/caresphere/caresphere/internal/pg"
+	"github.com/caresphere/caresphere/internal/testkit/prove"
 	"github.com/caresphere/caresphere/tenants"
 )
 
@@ -56,18 +57,9 @@ func TestKilledAnywhereItResumes(t *testing.T) {
 		}
 	}
 	w.start()
-	w.eventually(30*time.Second, "live", `SELECT state FROM organization WHERE id = $1`, org)
-	w.eventually(10*time.Second, "true", `SELECT (gate_mode = 'open' AND gate_applied = gate_version)::text FROM organization WHERE id = $1`, org)
-
 	// One of everything, and nothing that belongs to nobody.
-	require.Equal(t, "1", w.cellText(`SELECT count(*)::text FROM pg_namespace WHERE nspname ~ '^t_'`))
-	require.Equal(t, "1", w.cellText(`SELECT count(*)::text FROM pg_roles WHERE rolname = $1`, tenants.RoleName(org)))
-	require.Equal(t, "1", w.cellText(`SELECT count(*)::text FROM cell.tenant_credential`))
-	require.Equal(t, "1", w.cellText(`SELECT count(*)::text FROM cell.context_key`))
-	require.Equal(t, "1", w.cellText(`SELECT count(*)::text FROM `+tenants.SchemaName(org)+`.member`))
-	require.Equal(t, "1", w.text(`SELECT placement_epoch::text FROM organization WHERE id = $1`, org))
-	require.Equal(t, "1", w.text(`SELECT count(*)::text FROM audit_entry WHERE action = 'organization.live'`))
-	require.NoError(t, w.asTenant(context.Background(), org, `SELECT 1`))
+	prove.State(t, prove.KilledProvisioning, 2*len(provisioning.Steps()), w.settled(t, org))
+	w.accounted(t)
 }
 
 // TestKilledWithoutHelpItResumes lets the lease of the killed process run out by itself.

@@ -56,6 +56,8 @@ type world struct {
 	ca            *testkit.Authority
 	objects       string
 	isolationPub  string
+	auditKey      note.Signer
+	auditPub      note.Verifier
 	keyring       string
 	probed        atomic.Int64
 	// silent makes the front fail every request, careless serve every one.
@@ -82,7 +84,13 @@ func newWorld(t *testing.T) *world {
 		require.NoError(t, os.WriteFile(path, []byte(private+"\n"), 0o600))
 		return path, public
 	}
-	auditKey, _ := write("audit")
+	auditKey, auditPublic := write("audit")
+	private, err := os.ReadFile(auditKey)
+	require.NoError(t, err)
+	w.auditKey, err = note.NewSigner(strings.TrimSpace(string(private)))
+	require.NoError(t, err)
+	w.auditPub, err = note.NewVerifier(auditPublic)
+	require.NoError(t, err)
 	probeKey, probePublic := write("probe")
 	isolationKey, isolationPublic := write("isolation")
 	w.isolationPub = isolationPublic
@@ -148,6 +156,20 @@ func (w *world) eventually(within time.Duration, want, sql string, args ...any) 
 // countersignature would have inserted.
 func (w *world) organization() tenants.ID {
 	w.t.Helper()
+	org := w.agreed()
+	w.ask(org)
+	return org
+}
+
+// ask inserts the job that the countersignature would have inserted.
+func (w *world) ask(org tenants.ID) {
+	w.t.Helper()
+	w.exec(`INSERT INTO river_job (kind, args, queue, max_attempts) VALUES ('provision', jsonb_build_object('organization_id', $1::text), 'provision', 25)`, org.String())
+}
+
+// agreed plants a customer with an executed agreement.
+func (w *world) agreed() tenants.ID {
+	w.t.Helper()
 	org, owner, baa := tenants.NewID(), tenants.NewID(), tenants.NewID()
 	slug := "org-" + org.Hex()[20:]
 	w.exec(`INSERT INTO organization (id, slug, legal_name, care_setting, state) VALUES ($1, $2, 'Willow Creek', 'residential', 'provisioning')`, org, slug)
@@ -157,7 +179,6 @@ func (w *world) organization() tenants.ID {
 	w.exec(`UPDATE baa SET state = 'signed', customer_evidence = 'c', signed_at = now() WHERE id = $1`, baa)
 	w.exec(`UPDATE baa SET state = 'executed', operator_evidence = 'o', pdf = 'p', bundle = 'b',
 		executed_at = now() - interval '1 minute', expires_at = now() + interval '1 year' WHERE id = $1`, baa)
-	w.exec(`INSERT INTO river_job (kind, args, queue, max_attempts) VALUES ('provision', jsonb_build_object('organization_id', $1::text), 'provision', 25)`, org.String())
 	return org
 }
 
@@ -177,12 +198,15 @@ func (w *world) start() *process {
 	p.cmd.Env = append(slices.Clone(w.env), asProcess+"=1", "PATH="+os.Getenv("PATH"), "HOME="+os.Getenv("HOME"))
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	require.NoError(w.t, p.cmd.Start())
+	gone := make(chan struct{})
 	go func() {
 		p.done <- p.cmd.Wait()
 		_ = log.Close()
+		close(gone)
 	}()
 	w.t.Cleanup(func() {
 		_ = p.cmd.Process.Kill()
+		<-gone
 		if w.t.Failed() {
 			b, _ := os.ReadFile(p.log)
 			w.t.Logf("provisioner's log:\n%s", b)
@@ -248,6 +272,17 @@ func (w *world) serve(r *http.Request, verifier note.Verifier) error {
 // asTenant runs statements as a worker would: with the stored credential, under a
 // system context.
 func (w *world) asTenant(ctx context.Context, id tenants.ID, statements ...string) error {
+	return w.inTenant(ctx, id, func(tx pgx.Tx) error {
+		for _, sql := range statements {
+			if _, err := tx.Exec(ctx, sql); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func (w *world) inTenant(ctx context.Context, id tenants.ID, fn func(pgx.Tx) error) error {
 	worker, err := pg.Connect(ctx, w.cell.DSN("cell_worker"), pg.Options{})
 	if err != nil {
 		return err
@@ -271,12 +306,7 @@ func (w *world) asTenant(ctx context.Context, id tenants.ID, statements ...strin
 		if _, err := tx.Exec(ctx, `SELECT set_config($1, $2, true)`, tenantdb.Setting, signed); err != nil {
 			return err
 		}
-		for _, sql := range statements {
-			if _, err := tx.Exec(ctx, sql); err != nil {
-				return err
-			}
-		}
-		return nil
+		return fn(tx)
 	})
 }
 

@@ -20,6 +20,48 @@ func (q *Queries) CellAdd(ctx context.Context, id string) error {
 	return err
 }
 
+const censusOrganizations = `-- name: CensusOrganizations :many
+SELECT o.id, o.slug, o.state, coalesce(o.cell_id, '') AS cell,
+       (SELECT count(*) FROM provisioning_step s WHERE s.organization_id = o.id AND s.state <> 'done')::int AS unfinished
+FROM organization o
+ORDER BY o.id
+`
+
+type CensusOrganizationsRow struct {
+	ID         tenants.ID
+	Slug       string
+	State      string
+	Cell       string
+	Unfinished int32
+}
+
+// Everybody, for a key or a prefix may lie beside those of another cell.
+func (q *Queries) CensusOrganizations(ctx context.Context) ([]CensusOrganizationsRow, error) {
+	rows, err := q.db.Query(ctx, censusOrganizations)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []CensusOrganizationsRow{}
+	for rows.Next() {
+		var i CensusOrganizationsRow
+		if err := rows.Scan(
+			&i.ID,
+			&i.Slug,
+			&i.State,
+			&i.Cell,
+			&i.Unfinished,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const gateApplied = `-- name: GateApplied :exec
 UPDATE organization SET gate_applied = $1 WHERE id = $2 AND gate_applied < $1
 `

@@ -64,15 +64,15 @@ DO $$
 DECLARE t record;
 BEGIN
 	FOR t IN SELECT c.oid::regclass AS name FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-		WHERE c.relkind = 'r' AND n.nspname = ANY (string_to_array('SCHEMAS', ',')) LOOP
+		WHERE c.relkind = 'r' AND (n.nspname = ANY (string_to_array('SCHEMAS', ',')) OR n.nspname || '.' || c.relname = ANY (string_to_array('SCHEMAS', ','))) LOOP
 		EXECUTE format('CREATE TRIGGER aaa_fault BEFORE INSERT OR UPDATE OR DELETE ON %s FOR EACH ROW EXECUTE FUNCTION fault.write(''statement'')', t.name);
 		EXECUTE format('CREATE CONSTRAINT TRIGGER zzz_fault AFTER INSERT OR UPDATE OR DELETE ON %s DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION fault.write(''commit'')', t.name);
 	END LOOP;
 END $$;
 `
 
-// CountWrites watches every table of the schemas, and every command that makes or
-// changes one. No write fails before Arm.
+// CountWrites watches every table of the schemas, the tables that are named as
+// schema.table, and every command that makes or changes one. No write fails before Arm.
 func CountWrites(t testing.TB, db *DB, schemas ...string) *Writes {
 	t.Helper()
 	conn, err := pgx.Connect(context.Background(), db.Superuser(t))
@@ -87,10 +87,10 @@ func CountWrites(t testing.TB, db *DB, schemas ...string) *Writes {
 	return w
 }
 
-// Watch adds the tables of more schemas.
+// Watch adds more schemas and tables.
 func (w *Writes) Watch(schemas ...string) {
 	w.t.Helper()
-	w.run(strings.Replace(watchTables, "SCHEMAS", strings.Join(schemas, ","), 1))
+	w.run(strings.ReplaceAll(watchTables, "SCHEMAS", strings.Join(schemas, ",")))
 }
 
 func (w *Writes) run(sql string) {

@@ -108,3 +108,10 @@ LIMIT 100;
 -- name: HeartbeatSet :exec
 INSERT INTO heartbeat (name, at, detail) VALUES (@name, now(), @detail)
 ON CONFLICT ON CONSTRAINT heartbeat_pk DO UPDATE SET at = now(), detail = excluded.detail;
+
+-- name: CensusOrganizations :many
+-- Everybody, for a key or a prefix may lie beside those of another cell.
+SELECT o.id, o.slug, o.state, coalesce(o.cell_id, '') AS cell,
+       (SELECT count(*) FROM provisioning_step s WHERE s.organization_id = o.id AND s.state <> 'done')::int AS unfinished
+FROM organization o
+ORDER BY o.id;

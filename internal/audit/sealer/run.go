@@ -33,7 +33,7 @@ type Config struct {
 	// Key is the encoded signing key (sumdb/note) named caresphere-audit.
 	Key string
 	// Debounce gathers notifications; 100 ms. Sweep is how often every log is
-	// looked at without a notification; 1 min. Timeout ends the sealing of one log; 1 min.
+	// looked at without a notification; 40 s. Timeout ends the sealing of one log; 1 min.
 	Debounce, Sweep, Timeout time.Duration
 	// Workers seal at a time in each source; 4. Batch is the most entries in one transaction.
 	Workers, Batch int
@@ -55,7 +55,7 @@ func New(cfg Config) (*Sealer, error) {
 		return nil, err
 	}
 	setDefault(&cfg.Debounce, 100*time.Millisecond)
-	setDefault(&cfg.Sweep, time.Minute)
+	setDefault(&cfg.Sweep, 40*time.Second)
 	setDefault(&cfg.Timeout, time.Minute)
 	setDefault(&cfg.Workers, 4)
 	if cfg.Logger == nil {

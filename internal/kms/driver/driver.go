@@ -50,6 +50,9 @@ type KMS interface {
 	Shred(ctx context.Context, key string) error
 	// Status tells the key's state; an absent key is StateAbsent and no error.
 	Status(ctx context.Context, key string) (Status, error)
+	// Names lists the keys that are there, shredded ones left out, in order. It is
+	// for the provisioner, who accounts for every key; ErrAuth for other roles.
+	Names(ctx context.Context) ([]string, error)
 	// Health is nil when the KMS would serve this process's calls now.
 	Health(ctx context.Context) error
 	// Close ends background work and forgets credentials.

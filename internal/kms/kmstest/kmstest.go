@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -48,6 +49,7 @@ func Run(t *testing.T, h Handles) {
 		{"wrong names never reach the service", wrongNames},
 		{"an ended context ends the call", endedContext},
 		{"a data key does not print", silent},
+		{"every key that is there is listed", names},
 		{"health", healthy},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.test(t, h) })
@@ -176,6 +178,28 @@ func status(t *testing.T, h Handles, key string, want driver.Status) {
 		if got != want {
 			t.Fatalf("status is %+v, want %+v", got, want)
 		}
+	}
+}
+
+// names wants alive and disabled keys listed, absent and shredded ones not.
+func names(t *testing.T, h Handles) {
+	alive, disabled, gone := newKey(t, h), newKey(t, h), newKey(t, h)
+	must(t, "disable", h.Provisioner.Disable(within(t), disabled))
+	must(t, "shred", h.Shredder.Shred(within(t), gone))
+	all, err := h.Provisioner.Names(within(t))
+	must(t, "names", err)
+	for key, want := range map[string]bool{alive: true, disabled: true, gone: false, driver.KeyName(tenants.NewID()): false} {
+		if slices.Contains(all, key) != want {
+			t.Errorf("key listed: %v, want %v", !want, want)
+		}
+	}
+	if !slices.IsSorted(all) {
+		t.Error("the names are in no order")
+	}
+	// With roles, only the provisioner's lists.
+	if h.Worker != h.Provisioner {
+		_, err = h.Worker.Names(within(t))
+		refused(t, "names", err, driver.ErrAuth)
 	}
 }
 

@@ -187,6 +187,26 @@ func (v *Vault) Status(ctx context.Context, key string) (driver.Status, error) {
 	return status, nil
 }
 
+// Names implements driver.KMS for the provisioner. A shredded key's ledger entry
+// counts before its deletion does.
+func (v *Vault) Names(ctx context.Context) ([]string, error) {
+	keys, err := v.list(ctx, v.cell.mount()+"/keys")
+	if err != nil {
+		return nil, err
+	}
+	shredded, err := v.list(ctx, v.cell.ledger()+"/shredded")
+	if err != nil {
+		return nil, err
+	}
+	gone := make(map[string]bool, len(shredded))
+	for _, key := range shredded {
+		gone[key] = true
+	}
+	keys = slices.DeleteFunc(keys, func(key string) bool { return gone[key] })
+	slices.Sort(keys)
+	return keys, nil
+}
+
 // Disable implements driver.KMS for the provisioner.
 func (v *Vault) Disable(ctx context.Context, key string) error {
 	if err := v.refuseGone(ctx, key); err != nil {

@@ -30,7 +30,7 @@ func (c paths) policyPath() string        { return "sys/policies/acl/" + c.polic
 
 // The roles, each an AppRole `cell-<cell>-<role>`.
 const (
-	// RoleProvisioner ensures, disables and enables keys, and makes data keys, to
+	// RoleProvisioner ensures, lists, disables and enables keys, and makes data keys, to
 	// seal a tenant's credential; it unwraps none. It rewraps, to prove that a wrap
 	// is bound to its tenant.
 	RoleProvisioner = "provisioner"
@@ -51,6 +51,8 @@ path "cell/CELL/keys/+" {
   capabilities       = ["create", "read", "update"]
   allowed_parameters = { "type" = ["aes256-gcm96"], "derived" = [true] }
 }
+path "cell/CELL/keys"                { capabilities = ["list"] }
+path "cell/CELL/keys/"               { capabilities = ["list"] }
 path "cell/CELL/datakey/plaintext/+" { capabilities = ["create", "update"] }
 path "cell/CELL/rewrap/+"            { capabilities = ["create", "update"] }
 path "cell-ledger/CELL/closed"     { capabilities = ["list"] }

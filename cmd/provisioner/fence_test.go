@@ -1,0 +1,70 @@
+package main
+
+import (
+	"math/rand/v2"
+	"slices"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/caresphere/caresphere/controlplane/provisioning"
+	"github.com/caresphere/caresphere/internal/testkit/prove"
+)
+
+// TestAPausedProcessIsFencedAtEachStep stops a process at a step past its lease, has
+// another finish, and lets the first go on: whatever it still has to say is refused.
+func TestAPausedProcessIsFencedAtEachStep(t *testing.T) {
+	t.Parallel()
+	w := faulty(t)
+	w.env = append(slices.DeleteFunc(slices.Clone(w.env), func(s string) bool { return len(s) > 25 && s[:25] == "CARESPHERE_HEALTH_LISTEN=" }), "CARESPHERE_HEALTH_LISTEN=127.0.0.1:0")
+	steps := provisioning.Steps()
+	if !prove.Nightly() {
+		steps = []string{steps[rand.IntN(len(steps))]}
+	}
+	tried, wrong := 0, 0
+	for _, step := range steps {
+		org := w.organization()
+		reached, release := w.hold(step, "running")
+		stale := w.start()
+		require.Eventually(t, reached, 30*time.Second, 10*time.Millisecond, step)
+		stale.signal(t, syscall.SIGSTOP)
+		// Its transaction ends as a server ends one whose client is gone too long.
+		w.exec(`SELECT pg_terminate_backend(pid, 5000) FROM pg_locks WHERE locktype = 'advisory' AND objid = 42 AND NOT granted`)
+		release()
+		fresh := w.start()
+		wrong += w.settled(t, org)
+		before := w.text(provisionState, org)
+		stale.signal(t, syscall.SIGCONT)
+		w.eventually(30*time.Second, "0", `SELECT count(*)::text FROM river_job WHERE kind = 'provision' AND state IN ('running', 'available', 'retryable', 'scheduled')`)
+		tried++
+		if !assert.Equal(t, before, w.text(provisionState, org), step) || w.once(org) != nil {
+			wrong++
+		}
+		stale.kill(t)
+		fresh.kill(t)
+	}
+	prove.State(t, prove.Fenced, tried, wrong)
+	w.accounted(t)
+
+	// The twin: a stale write that no fence keeps out is seen.
+	org := w.organization()
+	p := w.start()
+	require.Zero(t, w.settled(t, org))
+	p.kill(t)
+	before := w.text(provisionState, org)
+	w.exec(`UPDATE provisioning_step SET attempt = attempt + 1 WHERE organization_id = $1 AND step = 'key'`, org)
+	noticed := 0
+	if before != w.text(provisionState, org) {
+		noticed++
+	}
+	prove.Plant(t, prove.Fenced, 1, noticed)
+}
+
+// provisionState is all that provisioning records of an organization.
+const provisionState = `SELECT concat_ws(' ', o.state, o.gate_mode, o.gate_version, o.placement_epoch, o.key_alive,
+	(SELECT string_agg(concat_ws(':', step, state, attempt, reason, finished_at), ',' ORDER BY position) FROM provisioning_step WHERE organization_id = o.id),
+	(SELECT string_agg(action, ',' ORDER BY seq) FROM audit_entry WHERE organization_id = o.id))
+	FROM organization o WHERE id = $1`

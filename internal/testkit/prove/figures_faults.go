@@ -1,0 +1,42 @@
+package prove
+
+// Census accounts for everything that a cell holds.
+var Census = declare(Figure{
+	Area: Faults, Name: "census", Promises: "I1 L5",
+	Tried: "schemas, roles, credentials, keys and prefixes accounted for after faults", Found: "that belong to nobody or are missing",
+	Least: 20, Nightly: 1000, Plants: 11,
+	By: []string{provisionerTests + "TestACensusNamesWhatIsNotAccountedFor", provisionerTests + "TestKilledInAWriteItResumes",
+		provisionerTests + "TestKilledAtAnyMomentItResumes"},
+})
+
+// KilledProvisioning kills provisioners in the middle of their work.
+var KilledProvisioning = declare(Figure{
+	Area: Faults, Name: "kill-provisioning", Promises: "L5",
+	Tried: "SIGKILLs before, in and after steps of provisioning", Found: "organizations not live within 60 s, or with anything twice",
+	Least: 30, Nightly: 750, Plants: 1,
+	By: []string{provisionerTests + "TestKilledAnywhereItResumes", provisionerTests + "TestKilledInAWriteItResumes", provisionerTests + "TestKilledAtAnyMomentItResumes"},
+})
+
+// KilledGate kills provisioners that close and open gates.
+var KilledGate = declare(Figure{
+	Area: Faults, Name: "kill-gate", Promises: "L3 L7",
+	Tried: "SIGKILLs while gates close and open", Found: "gates that did not follow the decision at role and key",
+	Least: 4, Nightly: 160, Plants: 2,
+	By: []string{provisionerTests + "TestKilledWhileAGateMovesItFollows"},
+})
+
+// KilledSealing kills sealers.
+var KilledSealing = declare(Figure{
+	Area: Faults, Name: "kill-sealing", Promises: "U2 U3",
+	Tried: "SIGKILLs while entries are sealed and anchored", Found: "trails that do not check, or stay unsealed",
+	Least: 4, Nightly: 60, Plants: 1,
+	By: []string{provisionerTests + "TestKilledWhileSealingTheTrailIsWhole"},
+})
+
+// Fenced pauses a provisioner past its lease while another takes over.
+var Fenced = declare(Figure{
+	Area: Faults, Name: "fenced", Promises: "L5",
+	Tried: "provisioners stopped past their lease at a step and continued", Found: "effects that came twice or too late",
+	Least: 1, Nightly: 13, Plants: 1,
+	By: []string{provisionerTests + "TestAPausedProcessIsFencedAtEachStep"},
+})
