@@ -46,7 +46,7 @@ func TestACensusNamesWhatIsNotAccountedFor(t *testing.T) {
 	ctx, victim := context.Background(), y.tenants[0]
 	nobody, pending := tenants.NewID(), tenants.NewID()
 	y.exec(`INSERT INTO organization (id, slug, legal_name, care_setting, state) VALUES ($1, 'early-bird', 'Early Bird', 'clinic', 'pending')`, pending)
-	key := func(id tenants.ID) string { return kms.KeyName(id) }
+	key := kms.KeyName
 	keyFile := func(id tenants.ID) string {
 		return filepath.Join(strings.TrimPrefix(y.keyring, "keyring:"), "keys", key(id)+".json")
 	}
