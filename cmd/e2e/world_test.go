@@ -40,8 +40,11 @@ var (
 // that other packages share could not bear.
 func here(t *testing.T) *world { t.Helper(); return open(t, testkit.Named("e2e")) }
 
-// full is the stack with Vault, S3 and stripe-mock.
-func full(t *testing.T) *world { t.Helper(); return open(t, testkit.Named("e2e"), testkit.Full()) }
+// full is the stack with Vault, S3 and stripe-mock, which it reaches through proxies.
+func full(t *testing.T) *world {
+	t.Helper()
+	return open(t, testkit.Named("e2e"), testkit.Full(), testkit.Proxied())
+}
 
 func open(t *testing.T, options ...testkit.StackOption) *world {
 	t.Helper()

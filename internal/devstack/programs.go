@@ -3,6 +3,8 @@ package devstack
 import (
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 
 	"github.com/caresphere/caresphere/internal/devstack/pki"
 	"github.com/caresphere/caresphere/internal/devstack/proc"
@@ -50,9 +52,21 @@ func (s *services) program(cfg Config, name string) proc.Spec {
 	s.commonEnv(cfg, env, name, s.keys.roles[binary])
 	list := plainEnv()
 	for k, v := range env {
-		list = append(list, "CARESPHERE_"+k+"="+v)
+		list = append(list, "CARESPHERE_"+k+"="+cfg.detour(k, v))
 	}
 	return proc.Spec{Name: name, Path: filepath.Join(cfg.Binaries, binary), Env: list, Dir: cfg.State, Log: cfg.Log(name)}
+}
+
+// detour leads an address in a program's setting to where Via says. What a program
+// listens on, or tells others of itself, stays.
+func (c Config) detour(setting, value string) string {
+	if strings.HasSuffix(setting, "LISTEN") || strings.HasSuffix(setting, "ORIGIN") || setting == "WORKER_URL" {
+		return value
+	}
+	for server, port := range c.Via {
+		value = strings.ReplaceAll(value, ":"+strconv.Itoa(c.Port(server)), ":"+strconv.Itoa(port))
+	}
+	return value
 }
 
 func (s *services) commonEnv(cfg Config, env map[string]string, name string, pair pki.Pair) {

@@ -32,6 +32,9 @@ type Config struct {
 	Volatile bool
 	// Traces has each program write its spans to Layout.Traces.
 	Traces bool
+	// Via says on which loopback port the programs reach a server in place of its own,
+	// for tests that put a faulty network between them.
+	Via map[Port]int
 	// Progress gets one line a step.
 	Progress io.Writer
 }

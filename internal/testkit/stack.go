@@ -23,6 +23,8 @@ type stackInfo struct {
 	// Superuser has "postgres" as the database.
 	Superuser string
 	DSNs      map[string]string
+	// Toxiproxy is the API of the proxies between programs and servers, if there are any.
+	Toxiproxy string
 }
 
 // RunningStack is the whole platform at work: the built programs on a state
@@ -40,11 +42,15 @@ func Full() StackOption { return func(v url.Values) { v.Set("full", "true") } }
 // Named asks for a stack of its own, for tests that stop its parts for long.
 func Named(name string) StackOption { return func(v url.Values) { v.Set("name", name) } }
 
+// Proxied asks for a stack whose programs reach their servers through proxies in
+// which a test makes faults.
+func Proxied() StackOption { return func(v url.Values) { v.Set("proxied", "true") } }
+
 // Stack returns the run's stack, ready for sign-up. It is shared: tests sign up
 // organizations of their own, and start again what they stop.
 func Stack(t testing.TB, options ...StackOption) *RunningStack {
 	t.Helper()
-	params := url.Values{"full": {"false"}, "name": {"shared"}}
+	params := url.Values{"full": {"false"}, "name": {"shared"}, "proxied": {"false"}}
 	for _, o := range options {
 		o(params)
 	}
@@ -107,6 +113,15 @@ func (s *RunningStack) Spans(t testing.TB, program string) string {
 	return string(content)
 }
 
+// Proxy is the proxy in front of one of the servers of a stack that is Proxied. The
+// test's end heals it.
+func (s *RunningStack) Proxy(t testing.TB, server devstack.Port) *Proxy {
+	t.Helper()
+	p := &Proxy{name: proxyName(s.info.Name, server), api: s.info.Toxiproxy, t: t}
+	t.Cleanup(p.Heal)
+	return p
+}
+
 // PID is the process number of a program's current life.
 func (s *RunningStack) PID(t testing.TB, program string) int {
 	t.Helper()
@@ -134,7 +149,7 @@ func (s *RunningStack) control(t testing.TB, verb, program string) int {
 	return ask[int](t, "stack-"+verb, url.Values{"name": {s.info.Name}, "program": {program}})
 }
 
-func (h *Host) startStack(ctx context.Context, name string, full bool) (any, error) {
+func (h *Host) startStack(ctx context.Context, name string, full, proxied bool) (any, error) {
 	binaries, err := h.binaries(ctx)
 	if err != nil {
 		return nil, err
@@ -145,9 +160,14 @@ func (h *Host) startStack(ctx context.Context, name string, full bool) (any, err
 	}
 	h.onClose(func(context.Context) error { release(); return nil })
 	layout := devstack.Layout{State: filepath.Join(h.dir, "stack-"+name+"-"+strconv.FormatBool(full)), Base: base}
-	stack, err := devstack.Start(ctx, devstack.Config{
-		Layout: layout, Binaries: binaries, Cache: h.builder.Cache, Full: full, Volatile: true, Traces: true, Progress: h.builder.Progress,
-	})
+	cfg := devstack.Config{Layout: layout, Binaries: binaries, Cache: h.builder.Cache, Full: full, Volatile: true, Traces: true, Progress: h.builder.Progress}
+	api := ""
+	if proxied {
+		if api, cfg.Via, err = h.proxies(layout, full); err != nil {
+			return nil, err
+		}
+	}
+	stack, err := devstack.Start(ctx, cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -156,7 +176,7 @@ func (h *Host) startStack(ctx context.Context, name string, full bool) (any, err
 	if err != nil {
 		return nil, err
 	}
-	info := stackInfo{Name: filepath.Base(layout.State), Layout: layout, Operator: operator, Superuser: stack.Superuser("postgres"), DSNs: map[string]string{}}
+	info := stackInfo{Name: filepath.Base(layout.State), Layout: layout, Operator: operator, Superuser: stack.Superuser("postgres"), DSNs: map[string]string{}, Toxiproxy: api}
 	for _, role := range devstack.ClusterRoles() {
 		info.DSNs[role] = stack.DSN(devstack.DatabaseOf(role), role)
 	}

@@ -5,10 +5,16 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
+	"fmt"
 	"io"
+	"net"
 	"net/http"
+	"path/filepath"
+	"strconv"
 	"testing"
 	"time"
+
+	"github.com/caresphere/caresphere/internal/devstack"
 )
 
 // plain speaks to toxiproxy's API, which is on the loopback without TLS.
@@ -97,28 +103,64 @@ func (p *Proxy) toxic(name, kind, stream string, attributes map[string]any) {
 
 func (p *Proxy) call(method, path string, in, out any) {
 	p.t.Helper()
+	if err := ordered(p.api, method, path, in, out); err != nil {
+		p.t.Fatalf("toxiproxy: %v", err)
+	}
+}
+
+// proxyName names the proxy in front of a stack's server.
+func proxyName(stack string, server devstack.Port) string { return stack + "-" + server.String() }
+
+// proxies puts a proxy in front of each server that a stack's programs use, which
+// need not run yet. It returns toxiproxy's API and the ports to use instead.
+func (h *Host) proxies(layout devstack.Layout, full bool) (api string, via map[devstack.Port]int, err error) {
+	server, err := h.Get("toxiproxy", nil)
+	if err != nil {
+		return "", nil, err
+	}
+	api = server.(ToxiproxyServer).API
+	servers := []devstack.Port{devstack.PortPostgres, devstack.PortKratos, devstack.PortKratosAdmin, devstack.PortControlPlane}
+	if full {
+		servers = append(servers, devstack.PortVault, devstack.PortS3, devstack.PortStripe)
+	}
+	via = map[devstack.Port]int{}
+	for _, s := range servers {
+		ports, err := h.ports(1)
+		if err != nil {
+			return "", nil, err
+		}
+		via[s] = ports[0]
+		if err := ordered(api, http.MethodPost, "/proxies", map[string]any{"name": proxyName(filepath.Base(layout.State), s),
+			"listen": net.JoinHostPort("127.0.0.1", strconv.Itoa(ports[0])), "upstream": layout.Address(s), "enabled": true}, nil); err != nil {
+			return "", nil, err
+		}
+	}
+	return api, via, nil
+}
+
+// ordered has toxiproxy do something.
+func ordered(api, method, path string, in, out any) error {
 	body, err := json.Marshal(in)
 	if err != nil {
-		p.t.Fatalf("toxiproxy: %v", err)
+		return err
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, method, p.api+path, bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, method, api+path, bytes.NewReader(body))
 	if err != nil {
-		p.t.Fatalf("toxiproxy: %v", err)
+		return err
 	}
 	res, err := plain.Do(req)
 	if err != nil {
-		p.t.Fatalf("toxiproxy: %v", err)
+		return err
 	}
 	defer func() { _ = res.Body.Close() }()
 	answer, err := io.ReadAll(res.Body)
 	if err != nil || res.StatusCode >= 300 {
-		p.t.Fatalf("toxiproxy: %s %s: %s: %s %v", method, path, res.Status, answer, err)
+		return fmt.Errorf("%s %s: %s: %s %w", method, path, res.Status, answer, err)
 	}
-	if out != nil {
-		if err := json.Unmarshal(answer, out); err != nil {
-			p.t.Fatalf("toxiproxy: %v", err)
-		}
+	if out == nil {
+		return nil
 	}
+	return json.Unmarshal(answer, out)
 }

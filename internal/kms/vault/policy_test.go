@@ -106,7 +106,7 @@ func TestRolesMayDoNoMore(t *testing.T) {
 		{"raise the minimum", but(vault.RoleRewrapper), put(mount+"/keys/"+key+"/config", map[string]any{"min_decryption_version": 1})},
 		{"allow deletion", but(vault.RoleShredder), put(mount+"/keys/"+fresh()+"/config", map[string]any{"deletion_allowed": true})},
 		{"make a key exportable", all, put(mount+"/keys/"+key+"/config", map[string]any{"exportable": true})},
-		{"list keys", all, func(client *api.Client) error { _, err := client.Logical().List(mount + "/keys"); return err }},
+		{"list keys", but(vault.RoleProvisioner), func(client *api.Client) error { _, err := client.Logical().List(mount + "/keys"); return err }},
 		{"turn upsert on", all, put(mount+"/config/keys", map[string]any{"disable_upsert": false})},
 		{"close a key", but(vault.RoleProvisioner), put("cell-ledger/"+c.id+"/closed/"+fresh(), map[string]any{"at": "now"})},
 		{"mark a key as shredded", but(vault.RoleShredder), put("cell-ledger/"+c.id+"/shredded/"+fresh(), map[string]any{"at": "now"})},
