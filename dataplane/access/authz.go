@@ -141,7 +141,7 @@ func (d *Door) lookup(ctx context.Context, tenant, identity, session tenants.ID,
 	}
 	defer release()
 	defer rollbackOpen(ctx, conn)
-	g := &guard{conn: conn.Conn(), opening: opening{tp.login.lookup(conn, tenant, identity, session), anyVersion}}
+	g := &guard{conn: conn.Conn(), opening: opening{signed: tp.login.lookup(conn, tenant, identity, session), seen: anyVersion}}
 	defer g.close()
 	err = fn(store.New(g))
 	if g.refused != nil {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/caresphere/caresphere/dataplane/store"
+	"github.com/caresphere/caresphere/internal/audit"
 	"github.com/caresphere/caresphere/tenants"
 )
 
@@ -125,6 +126,17 @@ func (d *Door) attempt(ctx context.Context, actor tenants.Actor, perm tenants.Pe
 	if err := d.decide(actor, perm, *target, false); err != nil {
 		return err
 	}
+	if target.OneRead {
+		among, left, err := d.pools.join(ctx, actor.TenantID)
+		if err != nil {
+			return err
+		}
+		defer left()
+		if among > 1 {
+			return d.read(ctx, actor, target, fn)
+		}
+		// Alone, an entry in the read's own transaction is there sooner.
+	}
 	d.active.Add(1)
 	defer d.active.Add(-1)
 	grouped, authzChanged, err := d.transact(ctx, actor, target, fn)
@@ -154,9 +166,9 @@ func (d *Door) transact(ctx context.Context, actor tenants.Actor, target *Target
 	}
 	defer release()
 	defer rollbackOpen(ctx, conn)
-	g := &guard{conn: conn.Conn(), opening: opening{signed: tp.login.member(conn, actor), seen: actor.AuthzVersion}}
+	g := &guard{conn: conn.Conn(), opening: opening{signed: tp.login.member(conn, actor), seen: actor.AuthzVersion}, single: target.OneRead}
 	defer g.close()
-	if !target.Early {
+	if !target.Early && !target.OneRead {
 		g.begun = true
 		if err := begin(ctx, conn, g.opening); err != nil {
 			return false, false, err
@@ -185,8 +197,8 @@ func (d *Door) transact(ctx context.Context, actor tenants.Actor, target *Target
 	return end.grouped, tx.authzChanged, end.commit(ctx, conn, actor)
 }
 
-// refuse writes the entry of a refusal or failure in a transaction of its own,
-// which asks nothing of the session, and returns the refusal.
+// refuse writes the entry of a refusal or failure, after and apart from what was
+// refused, which asks nothing of the session, and returns the refusal.
 func (d *Door) refuse(ctx context.Context, actor tenants.Actor, target Target, refusal error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), refuseTimeout)
 	defer cancel()
@@ -202,14 +214,11 @@ func (d *Door) refuse(ctx context.Context, actor tenants.Actor, target Target, r
 }
 
 func (d *Door) record(ctx context.Context, actor tenants.Actor, target Target, o outcome) error {
-	conn, tp, release, err := d.pools.acquire(ctx, actor.TenantID)
+	entry, err := audit.GroupEntry(actor, target.event(o))
 	if err != nil {
 		return err
 	}
-	defer release()
-	defer rollbackOpen(ctx, conn)
-	end := ending{opening: &opening{tp.login.member(conn, actor), anyVersion}, target: target, outcome: o}
-	if err := end.commit(ctx, conn, actor); err != nil {
+	if err := d.pools.write(ctx, actor.TenantID, entry); err != nil {
 		return classify(err)
 	}
 	d.hints.AuditDirty(actor.TenantID)

@@ -12,14 +12,17 @@ import (
 	"github.com/caresphere/caresphere/dataplane/access"
 	"github.com/caresphere/caresphere/dataplane/dptest"
 	"github.com/caresphere/caresphere/dataplane/store"
+	"github.com/caresphere/caresphere/internal/audit"
 	"github.com/caresphere/caresphere/internal/testkit"
+	"github.com/caresphere/caresphere/internal/testkit/prove"
 	"github.com/caresphere/caresphere/tenants"
 )
 
 // TestAReleasedReadSurvivesACrash kills PostgreSQL under readers, and looks after
-// its recovery for the entry of every read that was answered. Its twin commits as
-// the door does but does not wait for the flush: there entries are lost, so the first
-// crash would have shown it.
+// its recovery for the entry of every read that was answered: of those that commit
+// by themselves and wait for a flush, and of those whose entries are written in groups. Its
+// twins commit as the door does but do not wait for the disk: there entries are lost, so
+// the first crash would have shown it.
 func TestAReleasedReadSurvivesACrash(t *testing.T) {
 	server := testkit.DurablePostgres(t)
 	cell := dptest.Start(t, dptest.WithDatabase(server.CellDB), dptest.WithLog(io.Discard))
@@ -30,20 +33,32 @@ func TestAReleasedReadSurvivesACrash(t *testing.T) {
 	cell.Exec(t, "ALTER SYSTEM SET wal_writer_flush_after = '1GB'")
 	cell.Exec(t, "SELECT pg_reload_conf()")
 
-	released := read(t, cell, actor)
-	server.Crash(t)
-	released.wait()
-	server.Restart(t)
-	if n := kept(t, cell, org, released.ids); n != len(released.ids) || n < 200 {
-		t.Errorf("of %d answered reads %d have their entry", len(released.ids), n)
+	crashes := prove.Size(1, 5)
+	for range crashes {
+		released := read(t, cell, actor)
+		server.Crash(t)
+		released.wait()
+		server.Restart(t)
+		for _, kind := range []string{"flushed", "grouped"} {
+			ids := released.ids[kind]
+			n := kept(t, cell, org, ids)
+			if n < 200 {
+				t.Errorf("only %d %s reads have their entry", n, kind)
+			}
+			prove.State(t, prove.CrashedReads, len(ids), len(ids)-n)
+		}
 	}
 
-	lost := unflushed(t, org, actor)
-	server.Crash(t)
-	server.Restart(t)
-	if n := kept(t, cell, org, lost); n == len(lost) {
-		t.Errorf("all %d entries that nobody waited for are there: the crash proves nothing", n)
+	planted := 0
+	for _, lose := range []func(testing.TB, *dptest.Tenant, tenants.Actor) []tenants.ID{unflushed, ungrouped} {
+		lost := lose(t, org, actor)
+		server.Crash(t)
+		server.Restart(t)
+		if n := kept(t, cell, org, lost); n < len(lost) {
+			planted++
+		}
 	}
+	prove.Plant(t, prove.CrashedReads, 2, planted)
 }
 
 // kept is how many of the records have an entry, as a superuser sees it now.
@@ -67,7 +82,7 @@ func kept(t *testing.T, cell *dptest.Cell, org *dptest.Tenant, ids []tenants.ID)
 // readers read until the database is gone, and note each read that was answered.
 type readers struct {
 	mu    sync.Mutex
-	ids   []tenants.ID
+	ids   map[string][]tenants.ID
 	group sync.WaitGroup
 }
 
@@ -76,18 +91,19 @@ func (r *readers) wait() { r.group.Wait() }
 func (r *readers) count() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return len(r.ids)
+	return min(len(r.ids["flushed"]), len(r.ids["grouped"]))
 }
 
 func read(t *testing.T, cell *dptest.Cell, actor tenants.Actor) *readers {
 	t.Helper()
-	r := &readers{}
-	for range 8 {
+	r := &readers{ids: map[string][]tenants.ID{}}
+	for i := range 8 {
+		kind := []string{"flushed", "grouped"}[i%2]
 		r.group.Go(func() {
 			for {
 				id := tenants.NewID()
 				err := cell.Door.Do(context.Background(), actor, tenants.PermFacilityRead,
-					access.Target{Action: "facility.read", RecordType: "facility", RecordID: id, Early: true},
+					access.Target{Action: "facility.read", RecordType: "facility", RecordID: id, Early: true, OneRead: kind == "grouped"},
 					func(ctx context.Context, tx *access.Tx) error {
 						_, err := tx.ListFacilities(ctx, store.ListFacilitiesParams{Facilities: tx.Actor.Facilities, PageSize: 5})
 						return err
@@ -96,7 +112,7 @@ func read(t *testing.T, cell *dptest.Cell, actor tenants.Actor) *readers {
 					return
 				}
 				r.mu.Lock()
-				r.ids = append(r.ids, id)
+				r.ids[kind] = append(r.ids[kind], id)
 				r.mu.Unlock()
 			}
 		})
@@ -110,7 +126,7 @@ func read(t *testing.T, cell *dptest.Cell, actor tenants.Actor) *readers {
 
 // unflushed commits entries without waiting for the disk, the last thing before the
 // crash.
-func unflushed(t *testing.T, org *dptest.Tenant, actor tenants.Actor) (ids []tenants.ID) {
+func unflushed(t testing.TB, org *dptest.Tenant, actor tenants.Actor) (ids []tenants.ID) {
 	t.Helper()
 	conn := org.Connect(t)
 	signed := org.Context(conn, org.Owner, actor.Role)
@@ -126,6 +142,25 @@ func unflushed(t *testing.T, org *dptest.Tenant, actor tenants.Actor) (ids []ten
 			t.Fatal(err)
 		}
 		ids = append(ids, id)
+	}
+	return ids
+}
+
+// ungrouped writes a group without waiting for the disk, the last thing before the crash.
+func ungrouped(t testing.TB, org *dptest.Tenant, actor tenants.Actor) (ids []tenants.ID) {
+	t.Helper()
+	conn := org.Connect(t)
+	if _, err := conn.Exec(context.Background(), "SET synchronous_commit = off"); err != nil {
+		t.Fatal(err)
+	}
+	var entries [][]byte
+	for range 50 {
+		id := tenants.NewID()
+		entries = append(entries, entryOf(t, actor, id))
+		ids = append(ids, id)
+	}
+	if n, err := writeGroup(conn, org.SignEntries(conn.PgConn().PID(), audit.Entries(entries), time.Now().Add(time.Minute)), audit.Entries(entries)); err != nil || n != 50 {
+		t.Fatalf("%d of 50 entries were written: %v", n, err)
 	}
 	return ids
 }

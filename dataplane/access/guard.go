@@ -8,6 +8,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/caresphere/caresphere/tenants"
 )
 
 // guard lets statements through while the door's function runs, and none after:
@@ -17,6 +19,8 @@ type guard struct {
 	conn    *pgx.Conn
 	opening opening
 	closed  atomic.Bool
+	// single lets one statement through, which reads.
+	single bool
 
 	// begun: the opening was sent. refused: it failed, and with it all the rest.
 	begun   bool
@@ -25,6 +29,9 @@ type guard struct {
 	reads bool
 	wrote bool
 }
+
+// errNotOneRead: a function that said it runs one reading statement runs another.
+var errNotOneRead = tenants.NewError(tenants.KindInternal, "more than the one read that was announced")
 
 var errClosed = errors.New("access: the transaction is over")
 
@@ -38,7 +45,7 @@ func (g *guard) note(sql string) {
 		if !found {
 			break
 		}
-		sql = rest
+		sql = strings.TrimLeft(rest, "\n")
 	}
 	if !strings.HasPrefix(sql, "SELECT") || strings.Contains(sql, "FOR UPDATE") {
 		g.wrote = true
@@ -64,18 +71,23 @@ func (g *guard) first(ctx context.Context, sql string, args []any) (pgx.BatchRes
 }
 
 func (g *guard) usable() error {
-	if g.closed.Load() {
+	switch {
+	case g.closed.Load():
 		return errClosed
+	case g.refused != nil:
+		return g.refused
+	case g.single && (g.begun || g.wrote):
+		g.refused = errNotOneRead
 	}
 	return g.refused
 }
 
 // Exec implements store.DBTX.
 func (g *guard) Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
+	g.note(sql)
 	if err := g.usable(); err != nil {
 		return pgconn.CommandTag{}, err
 	}
-	g.note(sql)
 	if g.begun {
 		return g.conn.Exec(ctx, sql, args...)
 	}
@@ -89,10 +101,10 @@ func (g *guard) Exec(ctx context.Context, sql string, args ...any) (pgconn.Comma
 
 // Query implements store.DBTX.
 func (g *guard) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
+	g.note(sql)
 	if err := g.usable(); err != nil {
 		return nil, err
 	}
-	g.note(sql)
 	if g.begun {
 		return g.conn.Query(ctx, sql, args...)
 	}
@@ -110,10 +122,10 @@ func (g *guard) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, e
 
 // QueryRow implements store.DBTX.
 func (g *guard) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
+	g.note(sql)
 	if err := g.usable(); err != nil {
 		return failedRow{err}
 	}
-	g.note(sql)
 	if g.begun {
 		return g.conn.QueryRow(ctx, sql, args...)
 	}

@@ -70,7 +70,7 @@ func (p *Pools) system(ctx context.Context, tenant tenants.ID, fn func(*store.Qu
 	}
 	defer conn.Release()
 	defer rollbackOpen(ctx, conn)
-	if err := begin(ctx, conn, opening{tp.login.system(conn, tenant), anyVersion}); err != nil {
+	if err := begin(ctx, conn, opening{signed: tp.login.system(conn, tenant), seen: anyVersion}); err != nil {
 		return err
 	}
 	if err := fn(store.New(conn)); err != nil {

@@ -29,6 +29,16 @@ func (l Login) member(conn *pgxpool.Conn, actor tenants.Actor) string {
 	return l.sign(conn, tenantdb.KindMember, actor)
 }
 
+// read signs the context of an actor's read, which the entry of that id will tell of.
+func (l Login) read(conn *pgxpool.Conn, actor tenants.Actor, entry tenants.ID) string {
+	return tenantdb.MintRead(l.Key, conn.Conn().PgConn().PID(), actor, entry, time.Now().Add(contextLife))
+}
+
+// entries signs a list of the tenant's audit entries for this connection.
+func (l Login) entries(conn *pgxpool.Conn, tenant tenants.ID, list string) string {
+	return tenantdb.MintEntries(l.Key, conn.Conn().PgConn().PID(), tenant, list, time.Now().Add(contextLife))
+}
+
 // lookup signs the context of a person about to be established.
 func (l Login) lookup(conn *pgxpool.Conn, tenant, identity, session tenants.ID) string {
 	return l.sign(conn, tenantdb.KindLookup, tenants.Actor{TenantID: tenant, ID: identity, SessionID: session})

@@ -24,7 +24,7 @@ type PoolConfig struct {
 	// it at or above the cell's active tenants: opening costs about 20 ms.
 	Tenants int
 	// Requests is how many transactions of one tenant run at once; one connection
-	// more is kept for loading its data keys. A request over it waits up to Wait.
+	// more is kept for loading its data keys, and one for its audit entries. A request over it waits up to Wait.
 	Requests int
 	Wait     time.Duration
 	// Opening is how many connections are opened at once, over all tenants.
@@ -71,6 +71,12 @@ type tenantPool struct {
 	pool    *pgxpool.Pool
 	login   Login
 	request chan struct{}
+	entries *entryWriter
+}
+
+func (tp *tenantPool) close() {
+	tp.pool.Close()
+	tp.entries.close()
 }
 
 // NewPools returns empty pools; the first request of a tenant opens its own.
@@ -82,7 +88,7 @@ func NewPools(cfg PoolConfig, credentials Credentials) *Pools {
 		ExpiryCalculator: otter.ExpiryAccessing[tenants.ID, *tenantPool](cfg.Idle),
 		// Close waits for connections in use: their requests end as they would.
 		OnDeletion: func(e otter.DeletionEvent[tenants.ID, *tenantPool]) {
-			go e.Value.pool.Close()
+			go e.Value.close()
 		},
 	})
 	return p
@@ -119,7 +125,7 @@ func (p *Pools) load(ctx context.Context, tenant tenants.ID) (*tenantPool, error
 	if err != nil {
 		return nil, err
 	}
-	pool, err := pg.Open(context.WithoutCancel(ctx), p.cfg.DSN, pg.Options{
+	o := pg.Options{
 		ApplicationName:   "caresphere-dataplane",
 		User:              tenants.RoleName(tenant),
 		Certificate:       &login.Certificate,
@@ -130,11 +136,20 @@ func (p *Pools) load(ctx context.Context, tenant tenants.ID) (*tenantPool, error
 		IdleInTransaction: 10 * time.Second,
 		MaxConnIdleTime:   p.cfg.Idle / 2,
 		Tracer:            p.cfg.Tracer,
-	})
+	}
+	pool, err := pg.Open(context.WithoutCancel(ctx), p.cfg.DSN, o)
 	if err != nil {
 		return nil, fmt.Errorf("opening a tenant's pool: %w", err)
 	}
-	return &tenantPool{pool: pool, login: login, request: make(chan struct{}, p.cfg.Requests)}, nil
+	o.ApplicationName, o.MaxConns = "caresphere-dataplane-entries", 1
+	o.Params = map[string]string{"synchronous_commit": "on"}
+	writing, err := pg.Open(context.WithoutCancel(ctx), p.cfg.DSN, o)
+	if err != nil {
+		pool.Close()
+		return nil, fmt.Errorf("opening the connection of a tenant's entries: %w", err)
+	}
+	return &tenantPool{pool: pool, login: login, request: make(chan struct{}, p.cfg.Requests),
+		entries: newEntryWriter(tenant, login, writing, p.takeFrom)}, nil
 }
 
 // acquire returns a connection of the tenant for one transaction, and how to give
@@ -167,12 +182,12 @@ func (p *Pools) acquire(ctx context.Context, tenant tenants.ID) (*pgxpool.Conn, 
 // data keys that a request in flight needs. A pool that a hint dropped meanwhile,
 // as when a gate has just opened, is replaced by the tenant's present one.
 func (p *Pools) connect(ctx context.Context, tenant tenants.ID, tp *tenantPool) (*pgxpool.Conn, *tenantPool, error) {
-	conn, err := p.take(ctx, tp)
+	conn, err := p.takeFrom(ctx, tp.pool)
 	if err != nil && !isLoginRefused(err) && ctx.Err() == nil && !p.holds(tenant, tp) {
 		if tp, err = p.get(ctx, tenant); err != nil {
 			return nil, nil, classify(err)
 		}
-		conn, err = p.take(ctx, tp)
+		conn, err = p.takeFrom(ctx, tp.pool)
 	}
 	if err == nil {
 		return conn, tp, nil
@@ -189,8 +204,8 @@ func (p *Pools) holds(tenant tenants.ID, tp *tenantPool) bool {
 	return ok && now == tp
 }
 
-func (p *Pools) take(ctx context.Context, tp *tenantPool) (*pgxpool.Conn, error) {
-	if tp.pool.Stat().IdleConns() == 0 {
+func (p *Pools) takeFrom(ctx context.Context, pool *pgxpool.Pool) (*pgxpool.Conn, error) {
+	if pool.Stat().IdleConns() == 0 {
 		// Opening costs the server a process and a handshake: only a few at a time.
 		select {
 		case p.opening <- struct{}{}:
@@ -199,5 +214,5 @@ func (p *Pools) take(ctx context.Context, tp *tenantPool) (*pgxpool.Conn, error)
 			return nil, ctx.Err()
 		}
 	}
-	return tp.pool.Acquire(ctx)
+	return pool.Acquire(ctx)
 }

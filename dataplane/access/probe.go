@@ -25,7 +25,7 @@ func (d *Door) Probe(ctx context.Context, tenant tenants.ID, request tenants.Act
 	}
 	defer release()
 	defer rollbackOpen(ctx, conn)
-	if err := begin(ctx, conn, opening{tp.login.system(conn, tenant), anyVersion}); err != nil {
+	if err := begin(ctx, conn, opening{signed: tp.login.system(conn, tenant), seen: anyVersion}); err != nil {
 		return classify(err)
 	}
 	id := tenants.NewID()

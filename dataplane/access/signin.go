@@ -18,7 +18,7 @@ func (d *Door) SignIn(ctx context.Context, actor tenants.Actor) error {
 	}
 	defer release()
 	defer rollbackOpen(ctx, conn)
-	if err := begin(ctx, conn, opening{tp.login.lookup(conn, actor.TenantID, actor.ID, actor.SessionID), anyVersion}); err != nil {
+	if err := begin(ctx, conn, opening{signed: tp.login.lookup(conn, actor.TenantID, actor.ID, actor.SessionID), seen: anyVersion}); err != nil {
 		return classify(err)
 	}
 	fresh, err := store.New(conn).InsertSession(ctx, store.InsertSessionParams{

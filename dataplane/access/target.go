@@ -3,6 +3,7 @@ package access
 import (
 	"maps"
 
+	"github.com/caresphere/caresphere/internal/audit"
 	"github.com/caresphere/caresphere/tenants"
 )
 
@@ -23,6 +24,23 @@ type Target struct {
 	// confirmed: its first statement travels with that check and is not run unless
 	// they stand. For functions that do nothing outside the transaction.
 	Early bool
+	// OneRead says that the function runs one statement, which reads: it begins early,
+	// in a transaction of that statement alone, and the entry follows with others'.
+	OneRead bool
+
+	// entry is the id that the action's entry must have; NilID for any.
+	entry tenants.ID
+	// insteadOf is the entry that this one stands for, which could not be written.
+	insteadOf tenants.ID
+}
+
+// event is the target in the trail's words.
+func (t Target) event(o outcome) audit.Event {
+	ev := audit.Event{ID: t.entry, Action: t.Action, RecordType: t.RecordType, FacilityID: t.FacilityID, Outcome: audit.Outcome(o), Detail: t.Detail}
+	if !t.RecordID.IsZero() {
+		ev.RecordID = t.RecordID.String()
+	}
+	return ev
 }
 
 // outcome is how an action ended, in the trail's words.
@@ -56,6 +74,9 @@ func (t Target) withReason(err error) Target {
 		d = map[string]string{}
 	}
 	d["reason"] = string(tenants.KindOf(err))
+	if !t.insteadOf.IsZero() {
+		d[audit.InsteadOf] = t.insteadOf.String()
+	}
 	t.Detail = d
 	return t
 }

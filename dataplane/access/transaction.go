@@ -20,6 +20,9 @@ import (
 type opening struct {
 	signed string
 	seen   int64
+	// alone opens a transaction of one statement that only reads: it has no BEGIN and
+	// ends with its round trip.
+	alone bool
 }
 
 // anyVersion begins a transaction that is no member's request: its session and
@@ -29,6 +32,11 @@ const anyVersion = -1
 // queue puts the opening at the front of a batch and returns how many statements
 // it takes. What follows in the batch is not run when one of them fails.
 func (o opening) queue(b *pgx.Batch) int {
+	if o.alone {
+		// Read-only from here on, which nothing in the transaction can take back.
+		b.Queue("SELECT set_config('caresphere.context', $1, true), begin_request($2), set_config('transaction_read_only', 'on', true)", o.signed, o.seen)
+		return 1
+	}
 	b.Queue("BEGIN")
 	if o.seen == anyVersion {
 		b.Queue("SELECT set_config('caresphere.context', $1, true)", o.signed)
@@ -77,17 +85,12 @@ type ending struct {
 // commit sends the audit entry and COMMIT in one round trip: when the entry fails
 // the server skips the COMMIT.
 func (e ending) commit(ctx context.Context, conn *pgxpool.Conn, actor tenants.Actor) error {
-	t := e.target
-	ev := audit.Event{Action: t.Action, RecordType: t.RecordType, FacilityID: t.FacilityID, Outcome: audit.Outcome(e.outcome), Detail: t.Detail}
-	if !t.RecordID.IsZero() {
-		ev.RecordID = t.RecordID.String()
-	}
 	var b pgx.Batch
 	first := 0
 	if e.opening != nil {
 		first = e.opening.queue(&b)
 	}
-	b.Queue(audit.InsertSQL(false), audit.InsertArgs(false, actor, ev)...)
+	b.Queue(audit.InsertSQL(false), audit.InsertArgs(false, actor, e.target.event(e.outcome))...)
 	if e.grouped {
 		b.Queue("SET LOCAL synchronous_commit = off")
 	}

@@ -133,6 +133,16 @@ func (n *Tenant) Context(conn *pgx.Conn, p *Person, role tenants.Role, facilitie
 		ID: p.ID, TenantID: n.ID, Role: role, SessionID: p.SessionID, Facilities: facilities}, time.Now().Add(time.Minute))
 }
 
+// ReadContext is Context for a read that the entry of this id tells of.
+func (n *Tenant) ReadContext(conn *pgx.Conn, a tenants.Actor, entry tenants.ID) string {
+	return tenantdb.MintRead(n.key, conn.PgConn().PID(), a, entry, time.Now().Add(time.Minute))
+}
+
+// SignEntries signs a list of audit entries for a backend as a worker does.
+func (n *Tenant) SignEntries(pid uint32, list string, until time.Time) string {
+	return tenantdb.MintEntries(n.key, pid, n.ID, list, until)
+}
+
 // Exec runs SQL as the superuser, to plant or to prepare.
 func (c *Cell) Exec(t testing.TB, sql string, args ...any) {
 	t.Helper()

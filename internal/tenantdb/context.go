@@ -103,9 +103,40 @@ func (k ContextKey) MarshalText() ([]byte, error) {
 // role, until the expiry: seconds, not minutes. Only KindMember carries a role and
 // facilities; a role that is not a declared one is left out, which allows nothing.
 func Mint(key ContextKey, pid uint32, kind Kind, a tenants.Actor, expiry time.Time) string {
+	return mint(key, pid, kind, a, expiry, tenants.NilID)
+}
+
+// MintRead is Mint for a member's read whose audit entry is written after its
+// transaction, with others': the access mark names that entry. The form begins with
+// v2 and has the entry's id before the mac.
+func MintRead(key ContextKey, pid uint32, a tenants.Actor, entry tenants.ID, expiry time.Time) string {
+	return mint(key, pid, KindMember, a, expiry, entry)
+}
+
+// MintEntries signs a list of audit entries for cell.write_entries, on the connection
+// whose backend has this pid: b1|role|pid|expiry ms|sha256 of the list|mac. The list
+// is what audit.Entries makes; all of it must be the tenant's.
+func MintEntries(key ContextKey, pid uint32, tenant tenants.ID, list string, expiry time.Time) string {
+	digest := sha256.Sum256([]byte(list))
+	return key.sign("b1|" + tenants.RoleName(tenant) + "|" + strconv.FormatUint(uint64(pid), 10) + "|" +
+		strconv.FormatInt(expiry.UnixMilli(), 10) + "|" + hex.EncodeToString(digest[:]))
+}
+
+// sign puts the mac behind the words.
+func (k ContextKey) sign(words string) string {
+	m := hmac.New(sha256.New, k.key[:])
+	_, _ = io.WriteString(m, words)
+	return words + "|" + hex.EncodeToString(m.Sum(nil))
+}
+
+func mint(key ContextKey, pid uint32, kind Kind, a tenants.Actor, expiry time.Time, entry tenants.ID) string {
 	var b strings.Builder
 	b.Grow(320 + 37*len(a.Facilities))
-	b.WriteString("v1|")
+	if entry.IsZero() {
+		b.WriteString("v1|")
+	} else {
+		b.WriteString("v2|")
+	}
 	b.WriteString(tenants.RoleName(a.TenantID))
 	b.WriteByte('|')
 	b.WriteString(strconv.FormatUint(uint64(pid), 10))
@@ -130,11 +161,11 @@ func Mint(key ContextKey, pid uint32, kind Kind, a tenants.Actor, expiry time.Ti
 			b.WriteString(f.String())
 		}
 	}
-	m := hmac.New(sha256.New, key.key[:])
-	_, _ = io.WriteString(m, b.String())
-	b.WriteByte('|')
-	b.WriteString(hex.EncodeToString(m.Sum(nil)))
-	return b.String()
+	if !entry.IsZero() {
+		b.WriteByte('|')
+		b.WriteString(entry.String())
+	}
+	return key.sign(b.String())
 }
 
 func writeID(b *strings.Builder, id tenants.ID) {

@@ -68,6 +68,20 @@ func TestMintIsTheDocumentedForm(t *testing.T) {
 	require.Equal(t, 9, strings.Count(tenantdb.Mint(key, 77, tenantdb.KindMember, a, at), "|"), "a role that is none is left out")
 }
 
+func TestReadsAndListsAreSignedInTheirOwnForms(t *testing.T) {
+	key := tenantdb.NewContextKey()
+	a := tenants.Actor{ID: tenants.NewID(), TenantID: tenants.NewID(), Role: tenants.RoleNurse, SessionID: tenants.NewID(), Facilities: []tenants.ID{tenants.NewID()}}
+	at, entry := time.UnixMilli(1_700_000_000_123), tenants.NewID()
+	member := tenantdb.Mint(key, 77, tenantdb.KindMember, a, at)
+	read := tenantdb.MintRead(key, 77, a, entry, at)
+	require.Equal(t, "v2"+member[2:len(member)-65]+"|"+entry.String(), read[:len(read)-65])
+	require.NotEqual(t, member[len(member)-64:], read[len(read)-64:])
+
+	digest := sha256.Sum256([]byte("[]"))
+	list := tenantdb.MintEntries(key, 77, a.TenantID, "[]", at)
+	require.Equal(t, fmt.Sprintf("b1|%s|77|1700000000123|%x", tenants.RoleName(a.TenantID), digest), list[:len(list)-65])
+}
+
 func TestContextKeyDoesNotLeak(t *testing.T) {
 	key := tenantdb.NewContextKey()
 	inner, _ := key.Blocks()

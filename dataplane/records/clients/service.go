@@ -80,7 +80,7 @@ func insert(ctx context.Context, tx *access.Tx, id tenants.ID, in NewClient) (Cl
 // Get returns one client of the actor's scope.
 func (s Service) Get(ctx context.Context, actor tenants.Actor, id tenants.ID) (Client, error) {
 	var out Client
-	err := s.Door.Do(ctx, actor, tenants.PermClientRead, access.Target{Action: "client.read", RecordType: recordType, RecordID: id, Early: true},
+	err := s.Door.Do(ctx, actor, tenants.PermClientRead, access.Target{Action: "client.read", RecordType: recordType, RecordID: id, OneRead: true},
 		func(ctx context.Context, tx *access.Tx) (err error) {
 			out, err = get(ctx, tx, id)
 			return err
@@ -164,7 +164,7 @@ func search(ctx context.Context, tx *access.Tx, q ClientQuery, c records.Cursor)
 func (s Service) list(ctx context.Context, actor tenants.Actor, action string, detail map[string]string, c records.Cursor,
 	read func(context.Context, *access.Tx) ([]store.Client, error)) (records.Page[Client], error) {
 	var out records.Page[Client]
-	err := s.Door.Do(ctx, actor, tenants.PermClientRead, access.Target{Action: action, RecordType: recordType, Detail: detail, Early: true},
+	err := s.Door.Do(ctx, actor, tenants.PermClientRead, access.Target{Action: action, RecordType: recordType, Detail: detail, OneRead: true},
 		func(ctx context.Context, tx *access.Tx) error {
 			rows, err := read(ctx, tx)
 			if err != nil {

@@ -107,7 +107,7 @@ func amendable(ctx context.Context, tx *access.Tx, client, note tenants.ID) erro
 // Get returns one note of the actor's scope.
 func (s Service) Get(ctx context.Context, actor tenants.Actor, id tenants.ID) (Note, error) {
 	var out Note
-	err := s.Door.Do(ctx, actor, tenants.PermNoteRead, access.Target{Action: "note.read", RecordType: recordType, RecordID: id, Early: true},
+	err := s.Door.Do(ctx, actor, tenants.PermNoteRead, access.Target{Action: "note.read", RecordType: recordType, RecordID: id, OneRead: true},
 		func(ctx context.Context, tx *access.Tx) (err error) {
 			out, err = get(ctx, tx, id)
 			return err

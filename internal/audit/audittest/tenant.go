@@ -109,6 +109,26 @@ func (n *Tenant) Context(c *pgx.Conn, a tenants.Actor) string {
 	return tenantdb.Mint(n.key, c.PgConn().PID(), tenantdb.Kind(a.Kind), a, time.Now().Add(time.Minute))
 }
 
+// ReadContext is Context for a read that the entry of this id will tell of.
+func (n *Tenant) ReadContext(c *pgx.Conn, a tenants.Actor, entry tenants.ID) string {
+	return tenantdb.MintRead(n.key, c.PgConn().PID(), a, entry, time.Now().Add(time.Minute))
+}
+
+// WriteGroup writes entries of the actor's as a worker writes those of many reads.
+func (n *Tenant) WriteGroup(ctx context.Context, c *pgx.Conn, a tenants.Actor, events ...audit.Event) error {
+	var entries [][]byte
+	for _, ev := range events {
+		e, err := audit.GroupEntry(a, ev)
+		if err != nil {
+			return err
+		}
+		entries = append(entries, e)
+	}
+	list := audit.Entries(entries)
+	var written int
+	return c.QueryRow(ctx, audit.GroupSQL, tenantdb.MintEntries(n.key, c.PgConn().PID(), n.ID, list, time.Now().Add(time.Minute)), list).Scan(&written)
+}
+
 // InTx runs fn in a transaction with the actor's context and commits it.
 func (n *Tenant) InTx(ctx context.Context, c *pgx.Conn, a tenants.Actor, fn func(pgx.Tx) error) error {
 	return pg.InTx(ctx, c, func(tx pgx.Tx) error {
