@@ -9,7 +9,9 @@
 //     one, by the policies of that table (migrations/cell/0003_access_mark.sql), with
 //     the number of its transaction. The audit entry of the same number matches it. A
 //     transaction that was rolled back is matched by an entry of a refusal or failure
-//     that follows it, one for one.
+//     that follows it, one for one. A read whose entry is written with others' names that
+//     entry instead (0005_grouped_entries.sql): an entry of that id must follow within
+//     seconds, in a transaction that left no mark, and be named by one transaction only.
 //   - Statements. Those of superusers and cell_owner are recorded whole, and the DDL
 //     of everybody (migrations/cell/recording.sql). One that names a tenant's table,
 //     or could reach one in a way that its text does not show (a DO block, a function

@@ -47,7 +47,7 @@ func Run(ctx context.Context, o Options) (Report, error) {
 	if err != nil {
 		return Report{}, err
 	}
-	r := &run{o: o, c: c, marks: map[string]map[uint64]*transaction{}, ddl: map[string]int{}, report: Report{
+	r := &run{o: o, c: c, marks: map[string]map[uint64]*transaction{}, reads: map[string]map[tenants.ID]*reading{}, ddl: map[string]int{}, report: Report{
 		From: o.From.UTC(), To: o.To.UTC(), Database: c.database, Tenants: []Tenant{}, Declared: map[string]int{}, Unmatched: []Unmatched{}, Gaps: []Gap{}, Notices: []Gap{}}}
 	if err := r.posture(ctx); err != nil {
 		return Report{}, err
@@ -72,6 +72,8 @@ type run struct {
 	report   Report
 	// marks by tenant role and transaction.
 	marks map[string]map[uint64]*transaction
+	// reads by tenant role and announced entry.
+	reads map[string]map[tenants.ID]*reading
 	// ddl counts the DDL that tenants' roles tried, on nothing with rows of interest.
 	ddl map[string]int
 	// others counts unmatched statements of others by tenant.
@@ -152,6 +154,12 @@ func (r *run) line(l *line) {
 		return
 	}
 	r.sessions.take(l)
+	if tenantName.MatchString(l.User) && l.Database == r.c.database {
+		if entry, ok := strings.CutPrefix(l.Message, entryPrefix); ok {
+			r.announced(l, entry)
+			return
+		}
+	}
 	if l.at.Before(r.o.From) {
 		return
 	}
@@ -234,13 +242,20 @@ func reachesAcross(v verdict) bool {
 // compare holds the marks against the trails.
 func (r *run) compare(ctx context.Context) error {
 	schemas := slices.Sorted(maps.Keys(r.c.schemas))
+	asOf := time.Now()
+	if r.o.To.After(asOf) {
+		asOf = r.o.To
+	}
 	for _, schema := range schemas {
 		id, ok := tenantOf(schema)
 		if !ok || (!r.o.Tenant.IsZero() && id != r.o.Tenant) {
 			continue
 		}
 		t := Tenant{ID: id, Transactions: len(r.marks[schema]), Unmatched: r.others[id]}
-		of := trail{r.o.Cell, audit.TenantLog(id, schema)}
+		of := trail{r.o.Cell, audit.TenantLog(id, schema), asOf}
+		if err := r.compareReads(ctx, of, schema, &t); err != nil {
+			return err
+		}
 		all := slices.Collect(maps.Values(r.marks[schema]))
 		for _, x := range all {
 			t.Marks += x.marks
@@ -269,7 +284,7 @@ func (r *run) compare(ctx context.Context) error {
 			r.report.Notices = append(r.report.Notices, Gap{r.report.To, fmt.Sprintf("role %s tried %d statements of DDL, which its grants refuse", role, r.ddl[role])})
 		}
 	}
-	for role := range r.marks {
+	for _, role := range r.roles() {
 		if !r.c.schemas[role] {
 			r.gap(time.Now().UTC(), "role "+role+" left marks and has no schema any more: its trail is gone")
 		}

@@ -22,6 +22,7 @@ type line struct {
 	Host        string `json:"remote_host"`
 	Session     string `json:"session_id"`
 	Number      int64  `json:"line_num"`
+	VirtualXID  string `json:"vxid"`
 	Message     string `json:"message"`
 	Application string `json:"application_name"`
 	Backend     string `json:"backend_type"`

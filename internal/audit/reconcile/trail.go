@@ -36,6 +36,8 @@ const chunk = 5000
 type trail struct {
 	db  *pgxpool.Pool
 	log audit.Log
+	// asOf is when the comparison is made: what is fresher may still get its entry.
+	asOf time.Time
 }
 
 // match counts the transactions into t and returns those that no entry tells of.
