@@ -41,28 +41,31 @@ func (q *Queries) GetNote(ctx context.Context, arg GetNoteParams) (ShiftNote, er
 const insertNote = `-- name: InsertNote :one
 
 INSERT INTO shift_note (id, client_id, facility_id, shift, body_sealed, amends)
-VALUES ($1, $2, $3, $4, $5, $6)
+SELECT $1, c.id, c.facility_id, $2, $3, $4
+FROM client c
+WHERE c.id = $5 AND c.facility_id = ANY ($6::uuid[])
 RETURNING id, client_id, facility_id, shift, body_sealed, amends, author, created_at
 `
 
 type InsertNoteParams struct {
 	ID         tenants.ID
-	ClientID   tenants.ID
-	FacilityID tenants.ID
 	Shift      string
 	BodySealed []byte
 	Amends     *tenants.ID
+	ClientID   tenants.ID
+	Facilities []tenants.ID
 }
 
 // Shift notes: written once, amended by further notes.
+// Where the client is now is where the note belongs; a client out of scope gives no row.
 func (q *Queries) InsertNote(ctx context.Context, arg InsertNoteParams) (ShiftNote, error) {
 	row := q.db.QueryRow(ctx, insertNote,
 		arg.ID,
-		arg.ClientID,
-		arg.FacilityID,
 		arg.Shift,
 		arg.BodySealed,
 		arg.Amends,
+		arg.ClientID,
+		arg.Facilities,
 	)
 	var i ShiftNote
 	err := row.Scan(

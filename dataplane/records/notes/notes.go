@@ -55,15 +55,22 @@ func (s Service) Write(ctx context.Context, actor tenants.Actor, once access.Onc
 	err := s.Door.Do(ctx, actor, tenants.PermNoteWrite,
 		access.Target{Action: "note.create", RecordType: recordType, Detail: map[string]string{"client": client.String()}, Early: true},
 		func(ctx context.Context, tx *access.Tx) error {
-			facility, err := tx.ClientFacility(ctx, store.ClientFacilityParams{ID: client, Facilities: tx.Actor.Facilities})
-			if err != nil {
-				return err
+			var facility tenants.ID
+			if once.Key != "" || in.Amends != nil {
+				// What follows asks about other things than the client, which comes first.
+				f, err := tx.ClientFacility(ctx, store.ClientFacilityParams{ID: client, Facilities: tx.Actor.Facilities})
+				if err != nil {
+					return err
+				}
+				facility = f
 			}
 			id, repeat, err := tx.Claim(ctx, once)
 			if err != nil {
 				return err
 			}
-			tx.About(id, facility)
+			if !facility.IsZero() {
+				tx.About(id, facility)
+			}
 			if repeat {
 				out, err = get(ctx, tx, id)
 				return err
@@ -78,10 +85,11 @@ func (s Service) Write(ctx context.Context, actor tenants.Actor, once access.Onc
 			if err != nil {
 				return err
 			}
-			row, err := tx.InsertNote(ctx, store.InsertNoteParams{ID: id, ClientID: client, FacilityID: facility, Shift: in.Shift, BodySealed: body, Amends: in.Amends})
+			row, err := tx.InsertNote(ctx, store.InsertNoteParams{ID: id, ClientID: client, Facilities: tx.Actor.Facilities, Shift: in.Shift, BodySealed: body, Amends: in.Amends})
 			if err != nil {
 				return err
 			}
+			tx.About(id, row.FacilityID)
 			out, err = open(ctx, tx, row)
 			return err
 		})

@@ -1,8 +1,11 @@
 -- Shift notes: written once, amended by further notes.
 
+-- Where the client is now is where the note belongs; a client out of scope gives no row.
 -- name: InsertNote :one
 INSERT INTO shift_note (id, client_id, facility_id, shift, body_sealed, amends)
-VALUES ($1, $2, $3, $4, $5, $6)
+SELECT sqlc.arg(id), c.id, c.facility_id, sqlc.arg(shift), sqlc.arg(body_sealed), sqlc.narg(amends)
+FROM client c
+WHERE c.id = sqlc.arg(client_id) AND c.facility_id = ANY (sqlc.arg(facilities)::uuid[])
 RETURNING id, client_id, facility_id, shift, body_sealed, amends, author, created_at;
 
 -- name: GetNote :one
