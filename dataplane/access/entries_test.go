@@ -47,8 +47,8 @@ func TestAForgedListOfEntriesIsRefused(t *testing.T) {
 	cell := dptest.Start(t)
 	org, other := cell.Tenant(t, "harbor", tenants.Residential), cell.Tenant(t, "meadow", tenants.Residential)
 	actor := org.Actor(t, org.Owner)
-	conn, pid := org.Connect(t), uint32(0)
-	pid = conn.PgConn().PID()
+	conn := org.Connect(t)
+	pid := conn.PgConn().PID()
 	soon := time.Now().Add(time.Minute)
 	fresh := func() string { return audit.Entries([][]byte{entryOf(t, actor, tenants.NewID())}) }
 	entries := func() int { return cell.Count(t, "SELECT count(*) FROM "+org.Role+".audit_entry") }
