@@ -137,11 +137,11 @@ func (w *entryWriter) run() {
 
 // settle writes a group and tells each of those who wait. Where the database refused
 // the group for what is in it, each entry is tried alone: one that cannot be written
-// fails its own request and no other.
+// fails its own request and no other. One that ran out of time is not tried again.
 func (w *entryWriter) settle(group []*waitingEntry) {
 	err := w.commit(group)
 	var server *pgconn.PgError
-	if len(group) > 1 && errors.As(err, &server) && server.Severity == "ERROR" {
+	if len(group) > 1 && errors.As(err, &server) && server.Severity == "ERROR" && !tenants.IsKind(classify(err), tenants.KindUnavailable) {
 		for _, e := range group {
 			w.settle([]*waitingEntry{e})
 		}

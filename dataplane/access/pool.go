@@ -24,7 +24,8 @@ type PoolConfig struct {
 	// it at or above the cell's active tenants: opening costs about 20 ms.
 	Tenants int
 	// Requests is how many transactions of one tenant run at once; one connection
-	// more is kept for loading its data keys, and one for its audit entries. A request over it waits up to Wait.
+	// more is kept for loading its data keys, and one for its audit entries. A request
+	// over it waits up to Wait.
 	Requests int
 	Wait     time.Duration
 	// Opening is how many connections are opened at once, over all tenants.
