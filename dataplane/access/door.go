@@ -124,7 +124,7 @@ func (d *Door) decide(actor tenants.Actor, perm tenants.Permission, target Targe
 // attempt is one whole try: decide, begin, fn, entry, commit.
 func (d *Door) attempt(ctx context.Context, actor tenants.Actor, perm tenants.Permission, target *Target, fn func(context.Context, *Tx) error) error {
 	if err := d.decide(actor, perm, *target, false); err != nil {
-		return err
+		return d.sessionFirst(ctx, actor, err)
 	}
 	if target.OneRead {
 		among, left, err := d.pools.join(ctx, actor.TenantID)
@@ -155,6 +155,25 @@ func (d *Door) attempt(ctx context.Context, actor tenants.Actor, perm tenants.Pe
 		d.hints.AuthzChanged(actor.TenantID)
 	}
 	return nil
+}
+
+// sessionFirst returns why the session is over, if it is, in place of a refusal that
+// was decided without a look at it: who was signed out learns nothing more of what
+// the role may do, and an authorization that changed is read again before it refuses.
+func (d *Door) sessionFirst(ctx context.Context, actor tenants.Actor, refusal error) error {
+	if errors.Is(refusal, errStale) {
+		return refusal
+	}
+	conn, tp, release, err := d.pools.acquire(ctx, actor.TenantID)
+	if err != nil {
+		return err
+	}
+	defer release()
+	defer rollbackOpen(ctx, conn)
+	if over := begin(ctx, conn, opening{signed: tp.login.member(conn, actor), seen: actor.AuthzVersion}); over != nil {
+		return over
+	}
+	return refusal
 }
 
 // transact runs the transaction up to its commit. grouped says that it was
