@@ -86,6 +86,7 @@ func (x wire) try(ctx context.Context, method, path string, body any) (reply, er
 		return reply{}, err
 	}
 	req.Header = x.head.Clone()
+	req.Host = req.Header.Get("Host") // which is no header to net/http; empty is the URL's
 	if send != nil && req.Header.Get("Content-Type") == "" {
 		req.Header.Set("Content-Type", "application/json")
 	}

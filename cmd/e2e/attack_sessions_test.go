@@ -1,0 +1,209 @@
+package e2e_test
+
+import (
+	"encoding/json"
+	"net/http"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/caresphere/caresphere/internal/client"
+	"github.com/caresphere/caresphere/internal/demo"
+	"github.com/caresphere/caresphere/internal/devstack"
+	"github.com/caresphere/caresphere/internal/testkit/prove"
+)
+
+// hired invites somebody to the victim.
+func (f *front) hired(t *testing.T) (client.Member, string) {
+	t.Helper()
+	email := "hired-" + word() + "@example.com"
+	got, err := f.theirs.Owner.Tenant(f.theirs.Slug).CreateMember(within(t, time.Minute), client.NewMember{Email: email, Name: "Hale Hired", Role: "nurse",
+		Facilities: []string{f.theirs.Facility}}, email)
+	require.NoError(t, err)
+	return got, email
+}
+
+// joiner is somebody of the victim's with a session of two factors that works.
+type joiner struct {
+	*client.Client
+	id string
+}
+
+// crowd has so many people join, at once: each takes hashing of passwords.
+func (f *front) crowd(t *testing.T, n int) []joiner {
+	t.Helper()
+	people, errs := make([]joiner, n), make([]error, n)
+	ctx := within(t, 2*time.Minute)
+	var wg sync.WaitGroup
+	for i := range n {
+		who, email := f.hired(t)
+		wg.Go(func() {
+			people[i].id = who.ID
+			people[i].Client, _, _, errs[i] = demo.Join(ctx, f.w.Origin(), client.Options{Roots: f.w.roots}, email)
+		})
+	}
+	wg.Wait()
+	for _, err := range errs {
+		require.NoError(t, err)
+	}
+	return people
+}
+
+var (
+	mailedFlow = regexp.MustCompile(`[?&]flow=([0-9a-f-]{36})`)
+	mailedCode = regexp.MustCompile(`\b([0-9]{6})\b`)
+)
+
+// codeOnly has shown the code from the mail and nothing else.
+func (f *front) codeOnly(t *testing.T) *client.Client {
+	t.Helper()
+	_, email := f.hired(t)
+	c := client.New(f.w.Origin(), client.Options{Roots: f.w.roots})
+	t.Cleanup(c.Close)
+	var mail string
+	until(t, 15*time.Second, "the invitation", func() (bool, string) {
+		mails, err := c.Outbox(within(t, 10*time.Second), email)
+		if err != nil || len(mails) == 0 {
+			return false, "no mail"
+		}
+		mail = mails[0].Body
+		return true, ""
+	})
+	flow := mailedFlow.FindStringSubmatch(mail)
+	require.NotNil(t, flow)
+	code := mailedCode.FindStringSubmatch(strings.ReplaceAll(mail, flow[1], ""))
+	require.NotNil(t, code)
+	require.NoError(t, c.PresentCode(within(t, time.Minute), flow[1], code[1]))
+	return c
+}
+
+// badSessions are sessions that must not count, each with the status that refuses it.
+func (f *front) badSessions(t *testing.T) map[string]struct {
+	x      wire
+	status int
+} {
+	t.Helper()
+	type bad = struct {
+		x      wire
+		status int
+	}
+	x := f.w.wire(t, f.w.Origin())
+	ctx := within(t, 2*time.Minute)
+	kratos, cell := f.w.database(t, devstack.KratosDatabase), f.w.database(t, devstack.CellDatabase)
+
+	password := client.New(f.w.Origin(), client.Options{Roots: f.w.roots})
+	t.Cleanup(password.Close)
+	require.NoError(t, password.SignInPassword(ctx, f.theirs.Nurse.Email, f.theirs.Nurse.Password))
+
+	people := f.crowd(t, 5)
+	expired, signedOut, idle, ended, left := people[0], people[1], people[2], people[3], people[4]
+	tag, err := kratos.Exec(ctx, "UPDATE sessions SET expires_at = now() - interval '1 minute' WHERE identity_id = $1", expired.id)
+	require.NoError(t, err)
+	require.NotZero(t, tag.RowsAffected())
+
+	a := x.as(signedOut.Client).with("Accept", "application/json").do(t, http.MethodGet, "/.ory/self-service/logout/browser", nil)
+	require.Equal(t, http.StatusOK, a.status, a.body)
+	var out struct {
+		Token string `json:"logout_token"`
+	}
+	require.NoError(t, json.Unmarshal([]byte(a.body), &out))
+	a = x.as(signedOut.Client).with("Accept", "application/json").do(t, http.MethodGet, "/.ory/self-service/logout?token="+out.Token, nil)
+	require.Less(t, a.status, 400, a.body)
+
+	session, err := ownSession(t, idle.Client, f.theirs.Live)
+	require.NoError(t, err, "it works until then")
+	_, err = cell.Exec(ctx, "SET session_replication_role = replica") // past the guard that dates every use
+	require.NoError(t, err)
+	_, err = cell.Exec(ctx, "UPDATE "+schemaOf(t, f.theirs.Live)+".member_session SET last_seen = now() - interval '1 day' WHERE session_id = $1", session)
+	require.NoError(t, err)
+
+	session, err = ownSession(t, ended.Client, f.theirs.Live)
+	require.NoError(t, err, "it works until then")
+	require.NoError(t, f.theirs.Owner.Tenant(f.theirs.Slug).Do(ctx, http.MethodDelete, "/sessions/"+session, nil, nil))
+
+	require.NoError(t, left.Tenant(f.theirs.Slug).Do(ctx, http.MethodDelete, "/session", nil, nil))
+
+	return map[string]bad{
+		"a password alone":               {x.as(password), http.StatusForbidden},
+		"a mailed code alone":            {x.as(f.codeOnly(t)), http.StatusForbidden},
+		"a session that expired":         {x.as(expired.Client), http.StatusUnauthorized},
+		"a session that was idle":        {x.as(idle.Client), http.StatusUnauthorized},
+		"a session ended by the owner":   {x.as(ended.Client), http.StatusUnauthorized},
+		"a session ended by its person":  {x.as(left.Client), http.StatusUnauthorized},
+		"a session ended at Kratos":      {x.as(signedOut.Client), http.StatusUnauthorized},
+		"no session":                     {x, http.StatusUnauthorized},
+		"a token of no session":          {x.with("Authorization", "Bearer ory_st_"+word()), http.StatusUnauthorized},
+		"a token that is none":           {x.with("Authorization", "Bearer ' OR 1=1 --"), http.StatusUnauthorized},
+		"a scheme that is none":          {x.with("Authorization", "Basic "+word()), http.StatusUnauthorized},
+		"a cookie of no session":         {x.with("Cookie", "ory_kratos_session="+word()).with("Origin", f.w.Origin()), http.StatusUnauthorized},
+		"an operator's session":          {x.with("Authorization", "Bearer "+f.w.operator(t).Token()), http.StatusUnauthorized},
+		"an operator's token as X-Token": {x.with("X-Session-Token", f.w.operator(t).Token()), http.StatusUnauthorized},
+	}
+}
+
+// ourOwn are the bad sessions that only the data plane ends: for the control plane,
+// which keeps no session rows, they end when Kratos' session does.
+var ourOwn = map[string]bool{"a session that was idle": true, "a session ended by the owner": true, "a session ended by its person": true}
+
+func (f *front) unwelcome(t *testing.T, x wire, who string, status int, ids ...string) []attack {
+	t.Helper()
+	exactly := func(r reply) string {
+		if r.status == status {
+			return ""
+		}
+		return "is not " + http.StatusText(status)
+	}
+	var list []attack
+	for _, d := range []*document{f.data, f.control} {
+		s := &siege{doc: d, who: who, x: x}
+		for _, o := range chosen(d, ids) {
+			if o.public || d == f.control && ourOwn[who] {
+				continue // the probe has a token of its own; nobody has a session when signing up
+			}
+			if o.id == "get-me" && status == http.StatusForbidden {
+				continue // it tells people who are half signed in, of themselves alone, what to do next
+			}
+			path, body, _ := s.make(o, f.theirs.Slug, f.theirs.own, f.theirs.own)
+			judge := exactly
+			if d == f.control {
+				judge = isNothingDone
+			}
+			s.add(o, "the right path", body, o.method, path, f.theirs.marks, judge, nil)
+		}
+		require.NoError(t, s.err)
+		list = append(list, s.list...)
+	}
+	return list
+}
+
+func (f *front) sessions(t *testing.T) {
+	bad := f.badSessions(t)
+	before := f.w.rows(t, f.theirs.Live)
+	tried, in := 0, []string(nil)
+	for who, b := range bad {
+		got := launch(within(t, f.limit), f.unwelcome(t, b.x, who, b.status))
+		tried, in = tried+got.tried, append(in, got.gave...)
+	}
+	for _, name := range changed(before, f.w.rows(t, f.theirs.Live)) {
+		in = append(in, "rows changed in "+name)
+	}
+	for _, one := range in {
+		assert.Fail(t, one)
+	}
+	prove.State(t, prove.BadSessions, tried, len(in))
+
+	// A gate that forgets that a session expired.
+	forgetful := f.w.leak(t, func(r *http.Request) {
+		r.Header.Set("Origin", f.w.Origin())
+		r.Header.Set("Cookie", f.theirs.Nurse.Cookie("/t/"))
+	}, nil)
+	b := bad["a session that expired"]
+	b.x.base = forgetful
+	got := launch(within(t, f.limit), f.unwelcome(t, b.x, "a session that expired", b.status, "getClient"))
+	prove.Plant(t, prove.BadSessions, 1, min(1, len(got.gave)))
+}
