@@ -24,6 +24,8 @@ type schema struct {
 	Required   []string
 	Properties map[string]*schema
 	Items      *schema
+	// PHI is what internal/phi marks.
+	PHI bool `json:"x-phi"`
 }
 
 // operation is one of an OpenAPI document.

@@ -82,8 +82,8 @@ func (l *lane) note(ctx context.Context, key string) (reply, error) {
 		m{"shift": "day", "body": l.mark + " " + key})
 }
 
-// kinds are the requests of the load.
-func kinds() []kind {
+// interleavings are the requests of the load.
+func interleavings() []kind {
 	get := func(path func(mine, theirs *lane) string) func(context.Context, *lane, *lane, int) (reply, error) {
 		return func(ctx context.Context, mine, theirs *lane, _ int) (reply, error) {
 			return mine.wire.try(ctx, http.MethodGet, path(mine, theirs), nil)
@@ -179,7 +179,7 @@ func TestManyTenantsShareWorkersAndNothingElse(t *testing.T) {
 	lanes := openLanes(t, w, prove.Size(4, 50))
 	total := prove.Size(3000, 110_000)
 
-	all := kinds()
+	all := interleavings()
 	var deck []kind
 	for _, k := range all {
 		for range k.share {
@@ -269,7 +269,7 @@ func (w *world) trailsAgree(t *testing.T, lanes []*lane) {
 		entries[l.Slug] = w.requestsOf(t, l)
 	}
 	acted := map[string]bool{}
-	for _, k := range kinds() {
+	for _, k := range interleavings() {
 		acted[k.name] = k.acted
 	}
 	looked, misplaced := 0, 0

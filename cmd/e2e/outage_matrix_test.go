@@ -66,8 +66,8 @@ var faults = map[string]func(*testkit.Proxy){
 	"cut":   func(p *testkit.Proxy) { p.CutAfter(40) },
 }
 
-// siege is a stack under outages.
-type siege struct {
+// besieged is a stack under outages.
+type besieged struct {
 	*world
 	living, cold *demo.Live
 	record       record
@@ -76,9 +76,9 @@ type siege struct {
 	keys         []string // of the notes that were sent
 }
 
-func newSiege(t *testing.T, w *world) *siege {
+func besiege(t *testing.T, w *world) *besieged {
 	t.Helper()
-	s := &siege{world: w, living: w.other(t), cold: w.tenant(t, "cold")}
+	s := &besieged{world: w, living: w.other(t), cold: w.tenant(t, "cold")}
 	s.record, s.coldRecord = admit(t, s.living, "Okonkwo"), admit(t, s.cold, "Castellan")
 	x := w.wire(t, w.Origin())
 	nurse, chilly, owner := x.as(s.living.Nurse.Client), x.as(s.cold.Nurse.Client), x.as(s.living.Owner.Client)
@@ -99,13 +99,13 @@ func newSiege(t *testing.T, w *world) *siege {
 	return s
 }
 
-func (s *siege) write(ctx context.Context, nurse wire, key string) (reply, error) {
+func (s *besieged) write(ctx context.Context, nurse wire, key string) (reply, error) {
 	return nurse.with("Idempotency-Key", key).try(ctx, http.MethodPost, "/t/"+s.living.Slug+"/v1/clients/"+s.record.client.ID+"/notes",
 		m{"shift": "night", "body": "Outage " + key})
 }
 
 // ask sends one of the requests and judges that it was served.
-func (s *siege) ask(t *testing.T, name string) (reply, error) {
+func (s *besieged) ask(t *testing.T, name string) (reply, error) {
 	a, err := s.requests[name](within(t, noLater))
 	if err == nil && a.status >= 300 {
 		err = fmt.Errorf("answered %d: %.200s", a.status, a.body)
@@ -133,7 +133,7 @@ func refusal(a reply, took time.Duration) error {
 }
 
 // ready tells whether a program says that it is.
-func (s *siege) ready(t *testing.T, program string) bool {
+func (s *besieged) ready(t *testing.T, program string) bool {
 	a, err := s.wire(t, s.URL(devstack.HealthPort(program))).try(within(t, readyIn), http.MethodGet, "/readyz", nil)
 	return err == nil && a.status == http.StatusOK
 }
@@ -154,7 +154,7 @@ func polled(limit time.Duration, f func() bool) bool {
 // draws some of the matrix, the nightly one takes all of it. Nothing runs beside it.
 func TestEachOutageFailsClosedAndPasses(t *testing.T) {
 	w := full(t)
-	s := newSiege(t, w)
+	s := besiege(t, w)
 	type absence struct {
 		part
 		fault string
@@ -218,7 +218,7 @@ func TestEachOutageFailsClosedAndPasses(t *testing.T) {
 }
 
 // whole is nil when every request is served.
-func (s *siege) whole(t *testing.T) error {
+func (s *besieged) whole(t *testing.T) error {
 	for name := range s.requests {
 		if name == aWrite {
 			continue
@@ -230,7 +230,7 @@ func (s *siege) whole(t *testing.T) error {
 	return nil
 }
 
-func (s *siege) outage(t *testing.T, p part, fault func(*testkit.Proxy)) {
+func (s *besieged) outage(t *testing.T, p part, fault func(*testkit.Proxy)) {
 	pids := map[string]int{}
 	for _, program := range devstack.Programs() {
 		pids[program] = s.PID(t, program)
@@ -311,7 +311,7 @@ func count(wrong bool) int {
 
 // nothingLost sends every note once more under its key, and wants each there once,
 // by the same id, with entries for what was answered.
-func (s *siege) nothingLost(t *testing.T) {
+func (s *besieged) nothingLost(t *testing.T) {
 	t.Helper()
 	nurse := s.wire(t, s.Origin()).as(s.living.Nurse.Client)
 	made := map[string]string{}

@@ -20,63 +20,27 @@ import (
 	"github.com/caresphere/caresphere/internal/client"
 	"github.com/caresphere/caresphere/internal/demo"
 	"github.com/caresphere/caresphere/internal/devstack"
-	"github.com/caresphere/caresphere/internal/phi"
 )
 
 // plantedDate stands in every date that is PHI: a day that nothing else is about.
 const plantedDate = "1907-02-23"
 
-// schema is what the test needs of a JSON Schema.
-type schema struct {
-	Ref        string `json:"$ref"`
-	Type       any
-	Format     string
-	Properties map[string]json.RawMessage
-	Items      json.RawMessage
-}
-
-// description is a plane's OpenAPI document.
-type description struct {
-	Paths map[string]map[string]struct {
-		OperationID string
-		RequestBody struct {
-			Content map[string]struct{ Schema json.RawMessage }
-		}
-	}
-	Components struct{ Schemas map[string]json.RawMessage }
-}
-
-func (d description) resolve(t *testing.T, raw json.RawMessage) (s schema, marked bool) {
-	t.Helper()
-	require.NoError(t, json.Unmarshal(raw, &s))
-	if s.Ref != "" {
-		return d.resolve(t, d.Components.Schemas[s.Ref[strings.LastIndexByte(s.Ref, '/')+1:]])
-	}
-	var marks map[string]any
-	require.NoError(t, json.Unmarshal(raw, &marks))
-	return s, marks[phi.SchemaMark] == true
-}
-
 // plant writes the marker into every property of a body that is PHI and returns
 // their names.
-func (d description) plant(t *testing.T, raw json.RawMessage, body m, marker string) (names []string) {
+func (d *document) plant(t *testing.T, s *schema, body m, marker string) (names []string) {
 	t.Helper()
-	s, _ := d.resolve(t, raw)
-	for name, property := range s.Properties {
-		p, marked := d.resolve(t, property)
+	for name, p := range d.resolved(s).Properties {
+		p = d.resolved(p)
 		switch {
-		case marked && p.Format == "date":
+		case p.PHI && p.Format == "date":
 			body[name] = plantedDate
-		case marked && p.Format == "email":
+		case p.PHI && p.Format == "email":
 			body[name] = marker + "@example.com"
-		case marked:
+		case p.PHI:
 			body[name] = marker
 		case p.Properties != nil:
-			inner, _ := body[name].(m)
-			if inner == nil {
-				inner = m{}
-			}
-			within := d.plant(t, property, inner, marker)
+			inner := m{}
+			within := d.plant(t, p, inner, marker)
 			for _, n := range within {
 				names = append(names, name+"."+n)
 			}
@@ -99,32 +63,31 @@ func (d description) plant(t *testing.T, raw json.RawMessage, body m, marker str
 // in each field that the description marks. Who may see it is shown it.
 func plantAll(t *testing.T, owner wire, l *demo.Live, elsewhere, marker string) (made client.Person, fields []string) {
 	t.Helper()
-	var d description
-	require.NoError(t, json.Unmarshal([]byte(owner.do(t, http.MethodGet, "/t/openapi.json", nil).body), &d))
-	h := holdings{Live: l}
+	d := describe(t, owner, "/t/openapi.json", "dataplane.json")
+	// What these operations demand beside PHI.
+	demanded := map[string]m{
+		"createClient": {"facility_id": l.Facility}, "updateClient": {"version": 1}, "createAllergy": {"severity": "mild"},
+		"createContact": {"relationship": "friend"}, "createNote": {"shift": "day"}, "transferClient": {"facility_id": elsewhere},
+	}
 	type call struct {
-		id, method, path string
-		body             m
+		operation
+		body m
 	}
 	var calls []call
-	for path, item := range d.Paths {
-		for method, o := range item {
-			content, ok := o.RequestBody.Content["application/json"]
-			if !ok {
-				continue
-			}
-			body, _ := h.bodies()[o.OperationID].(m)
-			if body == nil {
-				body = m{}
-			}
-			names := d.plant(t, content.Schema, body, marker)
-			if len(names) == 0 {
-				continue
-			}
-			for _, n := range names {
-				fields = append(fields, o.OperationID+" "+n)
-			}
-			calls = append(calls, call{o.OperationID, strings.ToUpper(method), path, body})
+	for _, o := range d.ops {
+		if o.body == nil {
+			continue
+		}
+		body := demanded[o.id]
+		if body == nil {
+			body = m{}
+		}
+		names := d.plant(t, o.body, body, marker)
+		for _, n := range names {
+			fields = append(fields, o.id+" "+n)
+		}
+		if len(names) > 0 {
+			calls = append(calls, call{o, body})
 		}
 	}
 	sort.Strings(fields)
@@ -133,10 +96,7 @@ func plantAll(t *testing.T, owner wire, l *demo.Live, elsewhere, marker string) 
 	rank := map[string]int{"createClient": -1, "transferClient": 1}
 	sort.SliceStable(calls, func(i, j int) bool { return rank[calls[i].id] < rank[calls[j].id] })
 	for _, c := range calls {
-		switch c.id {
-		case "transferClient":
-			c.body["facility_id"] = elsewhere
-		case "searchClients":
+		if c.id == "searchClients" {
 			// It looks for one thing at a time; each in turn.
 			for name, v := range c.body {
 				a := owner.do(t, c.method, strings.Replace(c.path, "{slug}", l.Slug, 1), m{name: v})

@@ -1,35 +1,38 @@
 package prove
 
-// Stated by cmd/e2e, but HostileSQL by controlplane/provisioning.
+// The attacks that are made from the APIs' descriptions, and hostile SQL.
 var (
+	attackTests  = []string{"./cmd/e2e TestNoRequestReachesAnotherTenantOrFacility"}
+	hostileTests = []string{"./controlplane/provisioning TestHostileSQLReadsNothingOfAnotherTenant", "./controlplane/provisioning TestHostileSQLThatSucceedsIsNoticed"}
+
 	ForeignIDs = declare(Figure{
 		Area: Attacks, Name: "http-foreign-ids", Promises: "I1 I3",
 		Tried: "requests with something of another tenant or facility in one place", Found: "answers or rows that give something away",
 		Least: 900, Plants: 2,
+		By: attackTests,
 	})
 	DeniedAsAbsent = declare(Figure{
 		Area: Attacks, Name: "denied-as-absent", Promises: "I1 I3",
 		Tried: "refusals held beside that of a thing that does not exist", Found: "pairs that differ",
 		Least: 200, Plants: 1,
+		By: attackTests,
 	})
 	BadSessions = declare(Figure{
 		Area: Attacks, Name: "http-sessions", Promises: "A2 A6 A8 I1",
 		Tried: "requests with a session that must not count", Found: "requests that were let in",
 		Least: 400, Plants: 1,
+		By: attackTests,
 	})
 	Methods = declare(Figure{
 		Area: Attacks, Name: "http-methods", Promises: "I1 A5",
 		Tried: "requests by a method that no description names", Found: "requests that were not refused, or changed something",
 		Least: 150, Plants: 6,
+		By: attackTests,
 	})
 	HostileSQL = declare(Figure{
 		Area: Attacks, Name: "hostile-sql", Promises: "I2",
 		Tried: "statements as one tenant's login at another, both ways", Found: "statements that got through, or twins that did not",
 		Least: 350, Plants: 7,
-	})
-	Interleaved = declare(Figure{
-		Area: Attacks, Name: "interleaved", Promises: "I1 U1",
-		Tried: "requests of many tenants at once", Found: "answers, trails or rows with anything but the own",
-		Least: 4_000, Nightly: 100_000, Plants: 4,
+		By: hostileTests,
 	})
 )
