@@ -45,8 +45,9 @@ func (id ID) IsZero() bool { return id == NilID }
 
 // String returns the canonical 36 character form.
 func (id ID) String() string {
-	b, _ := id.MarshalText()
-	return string(b)
+	var b [36]byte
+	id.encode(&b)
+	return string(b[:])
 }
 
 // Hex returns the 32 hexadecimal digits without dashes, for names of schemas and roles.
@@ -54,7 +55,17 @@ func (id ID) Hex() string { return hex.EncodeToString(id[:]) }
 
 // MarshalText implements encoding.TextMarshaler.
 func (id ID) MarshalText() ([]byte, error) {
-	b := make([]byte, 36)
+	return id.AppendText(make([]byte, 0, 36))
+}
+
+// AppendText implements encoding.TextAppender.
+func (id ID) AppendText(to []byte) ([]byte, error) {
+	var b [36]byte
+	id.encode(&b)
+	return append(to, b[:]...), nil
+}
+
+func (id ID) encode(b *[36]byte) {
 	hex.Encode(b[0:8], id[0:4])
 	b[8] = '-'
 	hex.Encode(b[9:13], id[4:6])
@@ -64,7 +75,6 @@ func (id ID) MarshalText() ([]byte, error) {
 	hex.Encode(b[19:23], id[8:10])
 	b[23] = '-'
 	hex.Encode(b[24:36], id[10:16])
-	return b, nil
 }
 
 // UnmarshalText implements encoding.TextUnmarshaler; see ParseID.

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
+	"sync"
 	"time"
 	"unicode/utf8"
 
@@ -28,7 +30,7 @@ func Decode(b []byte) (Entry, error) {
 	if !utf8.Valid(b) {
 		return Entry{}, fmt.Errorf("%w: not UTF-8", ErrNotCanonical)
 	}
-	r := reader{rest: b}
+	r := reader{rest: string(b)} // one copy, which the entry's texts are parts of
 	var e Entry
 	e.Seq = r.integer(`{"seq":`)
 	e.ID = r.id(`,"id":`)
@@ -56,15 +58,21 @@ func Decode(b []byte) (Entry, error) {
 		return Entry{}, r.err
 	}
 	// The last word: whatever slipped through above does not come out the same.
-	if !bytes.Equal(Append(make([]byte, 0, len(b)), &e), b) {
+	again := spellings.Get().(*[]byte) //nolint:errcheck,forcetypeassert // it holds nothing else
+	defer spellings.Put(again)
+	*again = Append((*again)[:0], &e)
+	if !bytes.Equal(*again, b) {
 		return Entry{}, fmt.Errorf("%w: another spelling", ErrNotCanonical)
 	}
 	return e, nil
 }
 
+// spellings are buffers for the last word of Decode: a verifier reads millions.
+var spellings = sync.Pool{New: func() any { return new([]byte) }}
+
 // reader consumes the canonical form from the front; its first error stays.
 type reader struct {
-	rest []byte
+	rest string
 	err  error
 }
 
@@ -72,18 +80,19 @@ func (r *reader) fail(where string) {
 	if r.err == nil {
 		r.err = fmt.Errorf("%w: at %s", ErrNotCanonical, where)
 	}
-	r.rest = nil
+	r.rest = ""
 }
 
 func (r *reader) expect(literal string) {
 	if r.err != nil {
 		return
 	}
-	if len(r.rest) < len(literal) || string(r.rest[:len(literal)]) != literal {
+	rest, ok := strings.CutPrefix(r.rest, literal)
+	if !ok {
 		r.fail(literal)
 		return
 	}
-	r.rest = r.rest[len(literal):]
+	r.rest = rest
 }
 
 func (r *reader) integer(key string) int64 {
@@ -92,7 +101,7 @@ func (r *reader) integer(key string) int64 {
 	for n < len(r.rest) && (r.rest[n] == '-' || r.rest[n] >= '0' && r.rest[n] <= '9') {
 		n++
 	}
-	v, err := strconv.ParseInt(string(r.rest[:n]), 10, 64)
+	v, err := strconv.ParseInt(r.rest[:n], 10, 64)
 	if err != nil {
 		r.fail(key)
 		return 0
@@ -138,7 +147,7 @@ func (r *reader) quoted(where string) string {
 		return ""
 	}
 	if r.rest[plain] == '"' {
-		s := string(r.rest[:plain])
+		s := r.rest[:plain]
 		r.rest = r.rest[plain+1:]
 		return s
 	}
@@ -154,7 +163,7 @@ func (r *reader) quoted(where string) string {
 			i++
 			out = append(out, r.rest[i])
 		case i+5 < len(r.rest) && r.rest[i+1] == 'u':
-			v, err := strconv.ParseUint(string(r.rest[i+2:i+6]), 16, 8)
+			v, err := strconv.ParseUint(r.rest[i+2:i+6], 16, 8)
 			if err != nil {
 				r.fail(where)
 				return ""

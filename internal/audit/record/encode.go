@@ -50,8 +50,7 @@ func Append(b []byte, e *Entry) []byte {
 func appendID(b []byte, id tenants.ID) []byte {
 	b = append(b, '"')
 	if !id.IsZero() {
-		text, _ := id.MarshalText()
-		b = append(b, text...)
+		b, _ = id.AppendText(b)
 	}
 	return append(b, '"')
 }

@@ -107,29 +107,30 @@ func parseJSON(b []byte) (line, error) {
 // parseCSV reads a row whose cells are all quoted, with the newline already taken off.
 func parseCSV(b []byte) (line, error) {
 	l := line{leaf: -1}
-	cells := make([]string, 0, len(titles))
+	// The cells stand one after the other in one buffer, without their quotes.
+	text := make([]byte, 0, len(b))
+	ends := make([]int, 0, len(titles))
 	for rest := b; ; {
 		if len(rest) == 0 || rest[0] != '"' {
 			return l, errLine
 		}
 		start := len(b) - len(rest)
-		var cell []byte
 		rest = rest[1:]
 		for {
 			i := bytes.IndexByte(rest, '"')
 			if i < 0 {
 				return l, errLine
 			}
-			cell = append(cell, rest[:i]...)
+			text = append(text, rest[:i]...)
 			rest = rest[i+1:]
 			if len(rest) == 0 || rest[0] != '"' {
 				break
 			}
-			cell = append(cell, '"')
+			text = append(text, '"')
 			rest = rest[1:]
 		}
-		cells = append(cells, string(cell))
-		if len(cells) == len(titles) {
+		ends = append(ends, len(text))
+		if len(ends) == len(titles) {
 			if len(rest) > 0 {
 				return l, errLine
 			}
@@ -142,6 +143,10 @@ func parseCSV(b []byte) (line, error) {
 		}
 		rest = rest[1:]
 	}
+	cells, all, from := make([]string, len(titles)), string(text), 0
+	for i, to := range ends {
+		cells[i], from = all[from:to], to
+	}
 	l.kind, l.hash, l.chain = cells[0], cells[2], cells[len(cells)-1]
 	if cells[1] != "" {
 		var ok bool
@@ -149,8 +154,8 @@ func parseCSV(b []byte) (line, error) {
 			return l, errLine
 		}
 	}
-	if content := cells[len(cells)-2]; content != "" {
-		l.content = []byte(content)
+	if content := text[ends[len(ends)-3]:ends[len(ends)-2]]; len(content) > 0 {
+		l.content = content
 	}
 	l.cells = cells[3 : len(cells)-2]
 	if l.kind != record.LineEntry {

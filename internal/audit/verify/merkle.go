@@ -1,9 +1,6 @@
 package verify
 
-import (
-	"crypto/sha256"
-	"encoding/hex"
-)
+import "crypto/sha256"
 
 type digest [sha256.Size]byte
 
@@ -67,10 +64,26 @@ func rootFrom(node digest, index, size int64, path []digest) (digest, bool) {
 // parseDigest reads 64 lower case hexadecimal digits and nothing else.
 func parseDigest(s string) (digest, bool) {
 	var d digest
-	b, err := hex.DecodeString(s)
-	if err != nil || len(b) != len(d) || hex.EncodeToString(b) != s {
+	if len(s) != 2*len(d) {
 		return d, false
 	}
-	copy(d[:], b)
+	for i := range d {
+		high, low := hexValue[s[2*i]], hexValue[s[2*i+1]]
+		if high|low > 0xf {
+			return digest{}, false
+		}
+		d[i] = high<<4 | low
+	}
 	return d, true
 }
+
+// hexValue is the value of a lower case hexadecimal digit, and 0xff of all else.
+var hexValue = func() (v [256]byte) {
+	for i := range v {
+		v[i] = 0xff
+	}
+	for i, c := range []byte("0123456789abcdef") {
+		v[c] = byte(i)
+	}
+	return v
+}()
