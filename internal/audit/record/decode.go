@@ -58,7 +58,7 @@ func Decode(b []byte) (Entry, error) {
 		return Entry{}, r.err
 	}
 	// The last word: whatever slipped through above does not come out the same.
-	again := spellings.Get().(*[]byte) //nolint:errcheck,forcetypeassert // it holds nothing else
+	again := spellings.Get().(*[]byte) //nolint:forcetypeassert // it holds nothing else
 	defer spellings.Put(again)
 	*again = Append((*again)[:0], &e)
 	if !bytes.Equal(*again, b) {
