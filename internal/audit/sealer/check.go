@@ -138,6 +138,7 @@ func (l Log) rehash(ctx context.Context, f frontier, report *CheckReport, head t
 			report.add(next, 0, "leaves from %d on are gone", next)
 			return roots, nil
 		}
+		f.prune(next)
 	}
 	return roots, nil
 }

@@ -67,6 +67,7 @@ func (l Log) adopt(ctx context.Context, tx pgx.Tx, size, maxSeq int64) (int64, i
 			return 0, 0, err
 		}
 		size, after = g.size, max(after, g.lastSeq)
+		f.prune(size)
 		if g.done {
 			return size, max(maxSeq, after), nil
 		}

@@ -7,7 +7,7 @@ import (
 )
 
 // frontier is the part of a tree that extending it needs, by stored hash index:
-// the roots of its largest complete subtrees.
+// the roots of its complete subtrees, and what was added since.
 type frontier map[int64]tlog.Hash
 
 // ReadHashes implements tlog.HashReader.
@@ -39,16 +39,24 @@ func (f frontier) read(stored tlog.HashReader, size int64) (tlog.Hash, error) {
 }
 
 // append adds leaf n and returns the hashes to store: the leaf's, and those of
-// the subtrees that it completes. The frontier forgets what these cover.
+// the subtrees that it completes.
 func (f frontier) append(n int64, leaf tlog.Hash) ([]tlog.Hash, error) {
 	added, err := tlog.StoredHashesForRecordHash(n, leaf, f)
-	if err != nil {
-		return nil, err
+	at := tlog.StoredHashIndex(0, n)
+	for i, h := range added {
+		f[at+int64(i)] = h
 	}
-	completed := len(added) - 1
-	for level := range completed {
-		delete(f, tlog.StoredHashIndex(level, n>>level-1))
+	return added, err
+}
+
+// prune forgets what a tree of this size does not need any more.
+func (f frontier) prune(size int64) {
+	kept := frontier{}
+	if _, err := kept.read(f, size); err != nil {
+		return
 	}
-	f[tlog.StoredHashIndex(completed, n>>completed)] = added[completed]
-	return added, nil
+	clear(f)
+	for x, h := range kept {
+		f[x] = h
+	}
 }

@@ -121,13 +121,6 @@ func (l Log) batch(ctx context.Context, conn *pgx.Conn) (r Result, more bool, er
 	if err != nil {
 		return r, false, err
 	}
-	if w.reopened || head.Size == 0 {
-		// Nothing sealed stands between the bound on seq and what is left, so the order
-		// of the primary key gives a batch without reading and sorting all the rest.
-		if _, err := tx.Exec(ctx, "SET LOCAL enable_sort = off"); err != nil {
-			return r, false, fmt.Errorf("sealing log %s: %w", l.Log.Name(), err)
-		}
-	}
 	size := max(head.Size, epoch.StartSize)
 	next, err := l.extend(ctx, tx, hashes, size, &w)
 	if err != nil {
@@ -314,20 +307,14 @@ func (l Log) grow(ctx context.Context, tx pgx.Tx, f frontier, size int64, condit
 		return fail(err)
 	}
 	defer rows.Close()
-	var leaves []leaf
-	var nodes []node
-	var row audit.Row
+	var leaves, nodes [][]any
 	var canonical []byte
-	targets := row.Targets()
 	for rows.Next() {
 		if int(g.size-size) == l.Batch {
 			g.done = false
 			break
 		}
-		if err := rows.Scan(targets...); err != nil {
-			return fail(fmt.Errorf("reading an audit entry: %w", err))
-		}
-		e, err := row.Entry(l.Log)
+		e, err := audit.ScanEntry(l.Log, rows)
 		if err != nil {
 			return fail(err)
 		}
@@ -337,9 +324,9 @@ func (l Log) grow(ctx context.Context, tx pgx.Tx, f frontier, size int64, condit
 			return fail(err)
 		}
 		at := tlog.StoredHashIndex(0, g.size)
-		leaves = append(leaves, leaf{g.size, e.Seq, added[0]})
-		for i, h := range added[1:] {
-			nodes = append(nodes, node{at + 1 + int64(i), h})
+		leaves = append(leaves, []any{g.size, e.Seq, added[0][:]})
+		for i := range added[1:] {
+			nodes = append(nodes, []any{at + 1 + int64(i), added[1+i][:]})
 		}
 		g.lastSeq = e.Seq
 		g.size++
@@ -348,33 +335,17 @@ func (l Log) grow(ctx context.Context, tx pgx.Tx, f frontier, size int64, condit
 	if err := rows.Err(); err != nil {
 		return fail(err)
 	}
-	if err := l.store(ctx, tx, "audit_leaf", []string{"leaf_index", "seq", "hash"}, len(leaves), func(i int) []any {
-		return []any{leaves[i].index, leaves[i].seq, leaves[i].hash[:]}
-	}); err != nil {
+	if err := l.store(ctx, tx, "audit_leaf", []string{"leaf_index", "seq", "hash"}, leaves); err != nil {
 		return g, err
 	}
-	return g, l.store(ctx, tx, "audit_hash", []string{"hash_index", "hash"}, len(nodes), func(i int) []any {
-		return []any{nodes[i].index, nodes[i].hash[:]}
-	})
+	return g, l.store(ctx, tx, "audit_hash", []string{"hash_index", "hash"}, nodes)
 }
 
-// leaf and node are rows to store.
-type leaf struct {
-	index, seq int64
-	hash       tlog.Hash
-}
-
-type node struct {
-	index int64
-	hash  tlog.Hash
-}
-
-func (l Log) store(ctx context.Context, tx pgx.Tx, table string, columns []string, n int, row func(int) []any) error {
-	if n == 0 {
+func (l Log) store(ctx context.Context, tx pgx.Tx, table string, columns []string, rows [][]any) error {
+	if len(rows) == 0 {
 		return nil
 	}
-	rows := pgx.CopyFromSlice(n, func(i int) ([]any, error) { return row(i), nil })
-	if _, err := tx.CopyFrom(ctx, pgx.Identifier{l.Log.Schema, table}, columns, rows); err != nil {
+	if _, err := tx.CopyFrom(ctx, pgx.Identifier{l.Log.Schema, table}, columns, pgx.CopyFromRows(rows)); err != nil {
 		return l.insertError(err)
 	}
 	return nil
