@@ -57,8 +57,8 @@ func report(t *testing.T, out string) demo.Report {
 	return r
 }
 
+// Alone, for it promises to take less than a minute.
 func TestTheDemonstrationHoldsAndItsProofsVerifyOffline(t *testing.T) {
-	t.Parallel()
 	w, dir := here(t), filepath.Join(t.TempDir(), "proof")
 	begun := time.Now()
 	out, complaint, exit := w.caresphere(t, "demo", "--json", "--keep", dir)
