@@ -14,7 +14,7 @@ var (
 	DeniedAsAbsent = declare(Figure{
 		Area: Attacks, Name: "denied-as-absent", Promises: "I1 I3",
 		Tried: "refusals held beside that of a thing that does not exist", Found: "pairs that differ",
-		Least: 200, Plants: 1,
+		Least: 150, Plants: 1,
 		By: attackTests,
 	})
 	BadSessions = declare(Figure{

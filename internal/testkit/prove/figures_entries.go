@@ -4,7 +4,7 @@ package prove
 var CrashedReads = declare(Figure{
 	Area: Audit, Name: "crashed-reads", Promises: "U1",
 	Tried: "answered reads whose database was killed under them", Found: "of them without an entry after recovery",
-	Least: 400, Nightly: 2000, Plants: 2,
+	Least: 300, Nightly: 1500, Plants: 2,
 	By: []string{"./dataplane/access TestAReleasedReadSurvivesACrash"},
 })
 

@@ -13,7 +13,7 @@ var Census = declare(Figure{
 var KilledProvisioning = declare(Figure{
 	Area: Faults, Name: "kill-provisioning", Promises: "L5",
 	Tried: "SIGKILLs before, in and after steps of provisioning", Found: "organizations not live within 60 s, or with anything twice",
-	Least: 30, Nightly: 750, Plants: 1,
+	Least: 28, Nightly: 700, Plants: 1,
 	By: []string{provisionerTests + "TestKilledAnywhereItResumes", provisionerTests + "TestKilledInAWriteItResumes", provisionerTests + "TestKilledAtAnyMomentItResumes"},
 })
 

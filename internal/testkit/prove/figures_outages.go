@@ -6,7 +6,7 @@ const outageTest = "./cmd/e2e TestEachOutageFailsClosedAndPasses"
 var OutageRefused = declare(Figure{
 	Area: Outages, Name: "fails-closed", Promises: "A6 U1 P1",
 	Tried: "requests that need a part which is down, hangs, resets or is cut off", Found: "answered with anything but a clear 502 to 504, or later than 15 s",
-	Least: 8, Nightly: 150, Plants: 2,
+	Least: 5, Nightly: 50, Plants: 2,
 	By: []string{outageTest},
 })
 
@@ -14,7 +14,7 @@ var OutageRefused = declare(Figure{
 var OutageServed = declare(Figure{
 	Area: Outages, Name: "served-meanwhile", Promises: "I6",
 	Tried: "requests meanwhile that do not need it", Found: "not served",
-	Least: 4, Nightly: 150, Plants: 1,
+	Least: 4, Nightly: 200, Plants: 1,
 	By: []string{outageTest},
 })
 
