@@ -64,6 +64,9 @@ func (w *world) browser(t *testing.T, address string) *rod.Browser {
 	return b
 }
 
+// patience is how long a page may take on a machine that has much else to do.
+const patience = time.Minute
+
 // tab is a page with what tests do in it.
 type tab struct {
 	*rod.Page
@@ -88,7 +91,7 @@ func (p tab) visit(path string) {
 // which a page without scripts does not have, so these speak the protocol.
 func (p tab) element(selector string) *rod.Element {
 	p.t.Helper()
-	e, err := p.Timeout(10 * time.Second).Element(selector)
+	e, err := p.Timeout(patience).Element(selector)
 	require.NoError(p.t, err, "%s on %s", selector, p.path())
 	return e
 }
@@ -116,14 +119,14 @@ func (p tab) click(selector string) {
 // press clicks and waits for the page that follows.
 func (p tab) press(selector string) {
 	p.t.Helper()
-	wait := p.Timeout(15 * time.Second).WaitEvent(&proto.PageLoadEventFired{})
+	wait := p.Timeout(patience).WaitEvent(&proto.PageLoadEventFired{})
 	p.click(selector)
 	wait()
 }
 
 func (p tab) heading() string {
 	p.t.Helper()
-	e, err := p.Timeout(10 * time.Second).Element("h1")
+	e, err := p.Timeout(patience).Element("h1")
 	require.NoError(p.t, err)
 	s, err := e.Text()
 	require.NoError(p.t, err)
@@ -132,7 +135,7 @@ func (p tab) heading() string {
 
 func (p tab) text(selector string) string {
 	p.t.Helper()
-	e, err := p.Timeout(10 * time.Second).Element(selector)
+	e, err := p.Timeout(patience).Element(selector)
 	require.NoError(p.t, err, "%s", selector)
 	s, err := e.Text()
 	require.NoError(p.t, err)

@@ -66,10 +66,6 @@ var faults = map[string]func(*testkit.Proxy){
 	"cut":   func(p *testkit.Proxy) { p.CutAfter(40) },
 }
 
-// tooSlow are the outages in which requests still end later than promised: they are
-// refused, but a client waits over noLater. The nightly run shows them red.
-var tooSlow = map[devstack.Port]string{devstack.PortPostgres: "hangs", devstack.PortControlPlane: "hangs"}
-
 // besieged is a stack under outages.
 type besieged struct {
 	*world
@@ -179,7 +175,7 @@ func TestEachOutageFailsClosedAndPasses(t *testing.T) {
 			},
 			func(c absence) bool { return len(c.needs) == 0 },
 		} {
-			some := slices.DeleteFunc(slices.Clone(all), func(c absence) bool { return !want(c) || tooSlow[c.server] == c.fault })
+			some := slices.DeleteFunc(slices.Clone(all), func(c absence) bool { return !want(c) })
 			drawn = append(drawn, some[rand.IntN(len(some))])
 		}
 		all = drawn

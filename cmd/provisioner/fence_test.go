@@ -31,8 +31,7 @@ func TestAPausedProcessIsFencedAtEachStep(t *testing.T) {
 		stale := w.start()
 		require.Eventually(t, reached, 30*time.Second, 10*time.Millisecond, step)
 		stale.signal(t, syscall.SIGSTOP)
-		// Its transaction ends as a server ends one whose client is gone too long.
-		w.exec(`SELECT pg_terminate_backend(pid, 5000) FROM pg_locks WHERE locktype = 'advisory' AND objid = 42 AND NOT granted`)
+		w.endHeld()
 		release()
 		fresh := w.start()
 		wrong += w.settled(t, org)

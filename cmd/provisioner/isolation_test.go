@@ -44,6 +44,8 @@ func newYard(t *testing.T, n int, env ...string) *yard {
 		y.eventually(60*time.Second, "live", `SELECT state FROM organization WHERE id = $1`, id)
 		y.eventually(10*time.Second, "true", `SELECT (gate_applied = gate_version)::text FROM organization WHERE id = $1`, id)
 	}
+	// The first scheduled proof would judge what a test plants once more, when it is mended.
+	y.eventually(60*time.Second, "true", `SELECT (count(*) > 0 AND count(*) = count(finished_at))::text FROM isolation_run WHERE asked_by = 'schedule'`)
 	// A gate's job that comes late would mend what a test plants.
 	y.eventually(10*time.Second, "0", `SELECT count(*)::text FROM river_job WHERE kind = 'apply_gate' AND state IN ('available', 'running', 'retryable', 'scheduled')`)
 	pool := y.open(y.control.DSN("controlplane"))

@@ -21,7 +21,7 @@ import (
 
 // recordTimeout bounds finding out and writing down how a submission ended. It
 // runs on when the client has gone: the record is owed all the same.
-const recordTimeout = 8 * time.Second
+const recordTimeout = 4 * time.Second
 
 // account brings an identifier to the spelling under which tries are counted;
 // Kratos ignores case and surrounding space too.

@@ -29,7 +29,7 @@ import (
 const InvitationLifetime = 48 * time.Hour
 
 // timeout bounds an enrolment: the database and up to three calls of Kratos.
-const timeout = 12 * time.Second
+const timeout = 10 * time.Second
 
 // Identities is what enrolment needs of Kratos.
 type Identities interface {

@@ -27,7 +27,7 @@ import (
 )
 
 const (
-	timeout = 15 * time.Second
+	timeout = 10 * time.Second
 	// floor is the least time that an answer takes; it covers the difference
 	// between an address with an account and one without.
 	floor = 400 * time.Millisecond

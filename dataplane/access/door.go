@@ -35,7 +35,7 @@ type Door struct {
 
 // refuseTimeout bounds the writing of a refusal's entry, which goes on when the
 // client has gone.
-const refuseTimeout = 5 * time.Second
+const refuseTimeout = 4 * time.Second
 
 // errStale: what the actor may do was read at an older version than the database's.
 var errStale = errors.New("access: the authorization is out of date")

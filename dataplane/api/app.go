@@ -10,7 +10,6 @@ import (
 	"context"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/gofiber/fiber/v2"
@@ -49,9 +48,6 @@ type Config struct {
 	// Ready are the checks that the router's health check asks for.
 	Ready []httpx.Check
 }
-
-// requestTime bounds a request that is not streamed.
-const requestTime = 15 * time.Second
 
 // routerName is the certificate name of the only peer that speaks to a worker.
 const routerName = "router"
@@ -109,11 +105,6 @@ func (a *API) enter(c *fiber.Ctx) error {
 		return c.Next()
 	}
 	ctx := httpx.Context(c)
-	if !streams(c) {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, requestTime)
-		defer cancel()
-	}
 	v, err := a.cfg.Gate.Enter(ctx, request(c))
 	if err != nil {
 		return err
@@ -128,9 +119,6 @@ func (a *API) enter(c *fiber.Ctx) error {
 	}
 	return nil
 }
-
-// streams tells whether the answer goes on after the handler returned.
-func streams(c *fiber.Ctx) bool { return strings.HasSuffix(c.Path(), "/v1/audit/export") }
 
 func request(c *fiber.Ctx) session.Request {
 	r := session.Request{

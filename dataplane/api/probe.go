@@ -64,8 +64,6 @@ func (a *API) probeRoute() {
 			return nil, tenants.NotFound()
 		}
 		obs.SetTenant(ctx, route.TenantID)
-		ctx, cancel := context.WithTimeout(ctx, requestTime)
-		defer cancel()
 		var from tenants.Actor
 		from.IP, from.Device, from.RequestID = httpx.RequestInfo(ctx)
 		if err := a.cfg.Door.Probe(ctx, route.TenantID, from); err != nil {

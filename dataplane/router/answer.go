@@ -46,7 +46,7 @@ func (r *Router) send(c *fiber.Ctx, o *outgoing, tr *http.Transport, base string
 		}
 		return a, nil
 	}
-	a.body = &arriving{body: resp.Body, pause: r.cfg.AnswerTimeout, cancel: o.cancel,
+	a.body = &arriving{body: resp.Body, pause: r.cfg.PauseTimeout, cancel: o.cancel,
 		settle: func(err error) { r.settle(o, up, err) }}
 	return a, nil
 }
@@ -61,7 +61,7 @@ func (r *Router) settle(o *outgoing, up *upstream, err error) {
 	switch {
 	case err == nil:
 		up.succeeded()
-	case o.ctx.Err() == nil || errors.Is(context.Cause(o.ctx), errPause):
+	case o.ctx.Err() == nil || errors.Is(context.Cause(o.ctx), errPause) || errors.Is(context.Cause(o.ctx), errSlow):
 		r.fleet.failed(up)
 	}
 }
@@ -90,6 +90,7 @@ func (a *answer) deliver(c *fiber.Ctx, o *outgoing) error {
 		return nil
 	}
 	o.streaming = true
+	o.unlimited()
 	a.body.done = o.finish
 	httpx.StreamReader(c, a.body, a.resp.ContentLength)
 	return nil

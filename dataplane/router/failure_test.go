@@ -315,7 +315,7 @@ func TestDrainFinishesWhatIsUnderWay(t *testing.T) {
 }
 
 func TestAServerThatPausesForTooLongIsGivenUp(t *testing.T) {
-	c := newCluster(t, func(cfg *router.Config) { cfg.AnswerTimeout = 200 * time.Millisecond })
+	c := newCluster(t, func(cfg *router.Config) { cfg.AnswerTimeout, cfg.PauseTimeout = 200*time.Millisecond, 200*time.Millisecond })
 	hang := make(chan struct{})
 	defer close(hang)
 	url := c.raw("dataplane", func(conn net.Conn, req *http.Request) {
@@ -327,8 +327,11 @@ func TestAServerThatPausesForTooLongIsGivenUp(t *testing.T) {
 	c.publish(url)
 	c.awaitWorkers(1)
 	start := time.Now()
-	resp, _ := send(t, c.client(), "POST", c.url+"/t/oak/v1/head", "x")
-	require.Equal(t, 503, resp.StatusCode)
+	for _, method := range []string{"POST", "GET", "PUT"} {
+		resp, body := send(t, c.client(), method, c.url+"/t/oak/v1/head", "x")
+		require.Equal(t, 503, resp.StatusCode, method)
+		require.Contains(t, body, "no server answered in time", method)
+	}
 	resp, err := c.client().Post(c.url+"/t/oak/v1/body", "", nil)
 	require.NoError(t, err)
 	_, err = io.ReadAll(resp.Body)

@@ -14,6 +14,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"github.com/caresphere/caresphere/internal/httpx"
+	"github.com/caresphere/caresphere/tenants"
 )
 
 // bufferLimit is the size in bytes up to which a body is held: a request's to be
@@ -34,9 +35,15 @@ type outgoing struct {
 	idempotent bool
 	epoch      int64
 	streaming  bool
+	limit      *time.Timer
 }
 
-func prepare(c *fiber.Ctx, path string) (*outgoing, error) {
+// errSlow: no server answered in time.
+var errSlow = &tenants.Error{Kind: tenants.KindUnavailable, Message: "no server answered in time", RetryAfter: time.Second}
+
+// prepare reads the request. All that is done for it ends after the limit, unless
+// its body is streamed: then the transport's own begins once the body was sent.
+func prepare(c *fiber.Ctx, path string, limit time.Duration) (*outgoing, error) {
 	o := &outgoing{method: c.Method(), uri: path, host: string(c.Request().Header.Host()), size: httpx.BodySize(c)}
 	o.ctx, o.cancel = context.WithCancelCause(httpx.Context(c))
 	if q := c.Request().URI().QueryString(); len(q) > 0 {
@@ -60,8 +67,17 @@ func prepare(c *fiber.Ctx, path string) (*outgoing, error) {
 		o.held = held
 	default:
 		o.stream = &upload{from: httpx.BodyStream(c), conn: c.Context().Conn(), fail: o.cancel}
+		return o, nil
 	}
+	o.limit = time.AfterFunc(limit, func() { o.cancel(errSlow) })
 	return o, nil
+}
+
+// unlimited takes the limit back.
+func (o *outgoing) unlimited() {
+	if o.limit != nil {
+		o.limit.Stop()
+	}
 }
 
 // replayable tells whether the body can be sent (again) from its beginning.
@@ -104,6 +120,7 @@ func (o *outgoing) release() {
 }
 
 func (o *outgoing) finish() {
+	o.unlimited()
 	o.cancel(errFinished)
 	if o.stream != nil {
 		o.stream.stop()

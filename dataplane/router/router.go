@@ -29,9 +29,12 @@ type Config struct {
 	Obs                   *obs.Obs
 	// HealthEvery is the pause between two health checks of a worker; 0 is 1 s.
 	HealthEvery time.Duration
-	// AnswerTimeout bounds the wait for an answer's head and each pause in its
-	// body; 0 is 60 s.
+	// AnswerTimeout bounds a request from when its body is there until the head of
+	// its answer is, all attempts together; 0 is 14.5 s, which leaves a server its own
+	// limit and the time to write down a refusal.
 	AnswerTimeout time.Duration
+	// PauseTimeout bounds each pause in an answer's body; 0 is 60 s.
+	PauseTimeout time.Duration
 	// DrainDelay is how long readiness says no before the listener closes.
 	DrainDelay time.Duration
 	// MaxConnsPerIP bounds the connections of one address; 0 does not.
@@ -56,14 +59,17 @@ func New(cfg Config) *Router {
 		cfg.HealthEvery = time.Second
 	}
 	if cfg.AnswerTimeout <= 0 {
-		cfg.AnswerTimeout = 60 * time.Second
+		cfg.AnswerTimeout = 14500 * time.Millisecond
+	}
+	if cfg.PauseTimeout <= 0 {
+		cfg.PauseTimeout = 60 * time.Second
 	}
 	cfg.ControlPlane = strings.TrimSuffix(cfg.ControlPlane, "/")
 	r := &Router{cfg: cfg, workers: transport(cfg.WorkerTLS, cfg.AnswerTimeout), control: transport(cfg.ControlTLS, cfg.AnswerTimeout)}
 	r.metrics = newMetrics(cfg.Obs, func() float64 { return float64(cfg.Routes.Table().Version()) })
 	r.fleet = newFleet(cfg.Routes, r.workers, cfg.HealthEvery, r.metrics)
 	r.app = httpx.New(httpx.Config{
-		Name: "router", Obs: cfg.Obs, Streaming: func(*fiber.Ctx) bool { return true }, StreamLimit: cfg.StreamLimit,
+		Name: "router", Obs: cfg.Obs, Streaming: func(*fiber.Ctx) bool { return true }, StreamLimit: cfg.StreamLimit, RequestTime: -1,
 		DrainDelay: cfg.DrainDelay, MaxConnsPerIP: cfg.MaxConnsPerIP, MaxRequestsPerConn: 10_000,
 	})
 	r.app.Get("/livez", func(c *fiber.Ctx) error { return c.JSON(fiber.Map{"live": true}) })
@@ -136,7 +142,7 @@ func (r *Router) candidates(t target) (ups []*upstream, epoch int64, err error) 
 const attempts = 3
 
 func (r *Router) toWorker(c *fiber.Ctx, t target) error {
-	out, err := prepare(c, t.path)
+	out, err := prepare(c, t.path, r.cfg.AnswerTimeout)
 	if err != nil {
 		return err
 	}
@@ -182,7 +188,7 @@ func (r *Router) toWorker(c *fiber.Ctx, t target) error {
 }
 
 func (r *Router) toControl(c *fiber.Ctx) error {
-	out, err := prepare(c, c.Path())
+	out, err := prepare(c, c.Path(), r.cfg.AnswerTimeout)
 	if err != nil {
 		return err
 	}

@@ -18,6 +18,7 @@ const (
 	DefaultReadTimeout  = 30 * time.Second
 	DefaultWriteTimeout = 60 * time.Second
 	DefaultIdleTimeout  = 75 * time.Second
+	DefaultRequestTime  = 10 * time.Second
 	DefaultDrainTimeout = 20 * time.Second
 	defaultConcurrency  = 16384
 	readBufferSize      = 16 << 10
@@ -42,6 +43,10 @@ type Config struct {
 	// ReadTimeout bounds reading a request, and each pause in a streamed body.
 	// WriteTimeout bounds writing an answer, and each pause in a streamed one.
 	ReadTimeout, WriteTimeout, IdleTimeout time.Duration
+	// RequestTime bounds the request's context, from when its body was read until
+	// its handler returned or its answer began to stream; negative does not. Any
+	// call that a handler makes without a limit of its own ends then.
+	RequestTime time.Duration
 	// DrainDelay is how long readiness says no before the listeners close;
 	// DrainTimeout how long requests in flight may then take.
 	DrainDelay, DrainTimeout time.Duration
@@ -61,6 +66,7 @@ func (cfg *Config) defaults() {
 	setDefault(&cfg.ReadTimeout, DefaultReadTimeout)
 	setDefault(&cfg.WriteTimeout, DefaultWriteTimeout)
 	setDefault(&cfg.IdleTimeout, DefaultIdleTimeout)
+	setDefault(&cfg.RequestTime, DefaultRequestTime)
 	setDefault(&cfg.DrainTimeout, DefaultDrainTimeout)
 	setDefault(&cfg.Concurrency, defaultConcurrency)
 }

@@ -74,6 +74,7 @@ func (s *server) guard(c *fiber.Ctx) (err error) {
 	if err := s.takeBody(c); err != nil {
 		return err
 	}
+	requestOf(c).bound(s.cfg.RequestTime)
 	return c.Next()
 }
 

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 	"unicode/utf8"
 
 	"github.com/gofiber/fiber/v2"
@@ -24,6 +25,8 @@ var (
 	ErrClientGone = errors.New("the client has gone")
 	// ErrDraining: the process is stopping and the time for requests in flight is over.
 	ErrDraining = errors.New("the process is stopping")
+	// ErrTooLong: the request took longer than Config.RequestTime.
+	ErrTooLong = errors.New("the request took too long")
 	errDone     = errors.New("the request is over")
 )
 
@@ -51,12 +54,28 @@ type request struct {
 	watch          *watch
 	body           *bodyStream
 	streams        bool
+	limit          *time.Timer
 	inFlight       *atomic.Int64
 	once           sync.Once
 }
 
+// bound ends the request's context after so long.
+func (r *request) bound(d time.Duration) {
+	if d > 0 {
+		r.limit = time.AfterFunc(d, func() { r.cancel(ErrTooLong) })
+	}
+}
+
+// unbound takes the limit back.
+func (r *request) unbound() {
+	if r.limit != nil {
+		r.limit.Stop()
+	}
+}
+
 func (r *request) end() {
 	r.once.Do(func() {
+		r.unbound()
 		if r.watch != nil {
 			clients.remove(r.watch)
 		}
@@ -130,8 +149,17 @@ func stripClaims(h *fasthttp.RequestHeader) {
 
 // Context returns the request's context: it carries the request id and the
 // trace, and ends when the client goes (seen within a fraction of a second), when
-// the time to drain is over, and when the answer is written. context.Cause says which.
+// the request took too long, when the time to drain is over, and when the answer is
+// written. context.Cause says which.
 func Context(c *fiber.Ctx) context.Context { return c.UserContext() }
+
+// Unbounded lifts Config.RequestTime off a request that waits on purpose and has a
+// limit of its own, for a context made from Context or huma's.
+func Unbounded(ctx context.Context) {
+	if r, ok := ctx.Value(requestCtx).(*request); ok {
+		r.unbound()
+	}
+}
 
 // RequestInfo returns the client's address, its user agent (cut to 200 bytes) and
 // the request's id, for a context made from Context or huma's. They are empty for

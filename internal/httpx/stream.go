@@ -19,6 +19,7 @@ import (
 func StreamReader(c *fiber.Ctx, body io.ReadCloser, size int64) {
 	r := requestOf(c)
 	r.streams = true
+	r.unbound()
 	s := serverOf(c.App())
 	out := &answer{ReadCloser: body, end: r.end, conn: c.Context().Conn(), pause: s.cfg.WriteTimeout}
 	c.Context().SetBodyStream(out, int(size))
