@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -32,9 +31,11 @@ type Config struct {
 	Sources []Source
 	// Key is the encoded signing key (sumdb/note) named caresphere-audit.
 	Key string
-	// Debounce gathers notifications; 100 ms. Sweep is how often every log is
-	// looked at without a notification; 40 s. Timeout ends the sealing of one log; 1 min.
-	Debounce, Sweep, Timeout time.Duration
+	// Debounce gathers notifications; 100 ms. Sweep is how often it is asked, without a
+	// notification, which logs have entries that are not sealed; 40 s. Whole is in what
+	// time each log is held against its anchor even when it has none; 15 sweeps.
+	// Timeout ends the sealing of one log; 1 min.
+	Debounce, Sweep, Whole, Timeout time.Duration
 	// Workers seal at a time in each source; 4. Batch is the most entries in one transaction.
 	Workers, Batch int
 	Logger         *slog.Logger
@@ -56,6 +57,7 @@ func New(cfg Config) (*Sealer, error) {
 	}
 	setDefault(&cfg.Debounce, 100*time.Millisecond)
 	setDefault(&cfg.Sweep, 40*time.Second)
+	setDefault(&cfg.Whole, 15*cfg.Sweep)
 	setDefault(&cfg.Timeout, time.Minute)
 	setDefault(&cfg.Workers, 4)
 	if cfg.Logger == nil {
@@ -64,7 +66,7 @@ func New(cfg Config) (*Sealer, error) {
 	s := &Sealer{cfg: cfg, metrics: newMetrics(cfg.Registerer)}
 	for _, src := range cfg.Sources {
 		s.units = append(s.units, &unit{s: s, src: src, signer: signer, verifier: verifier,
-			known: map[string]audit.Log{}, dirty: map[string]bool{}, running: map[string]bool{},
+			known: map[string]audit.Log{}, dirty: map[string]time.Time{}, swept: map[string]bool{}, running: map[string]bool{},
 			wake: make(chan struct{}, 1), slots: make(chan struct{}, cfg.Workers)})
 	}
 	return s, nil
@@ -103,7 +105,8 @@ type unit struct {
 
 	mu      sync.Mutex
 	known   map[string]audit.Log // by tag
-	dirty   map[string]bool      // tags to seal
+	dirty   map[string]time.Time // tags to seal, and from when on
+	swept   map[string]bool      // tags to look at once nothing is left to seal
 	running map[string]bool      // tags being sealed
 	wake    chan struct{}
 	slots   chan struct{}
@@ -148,20 +151,11 @@ func (u *unit) listenOnce(ctx context.Context) error {
 	}
 }
 
-// sweep marks every log now and then: notifications are a hint, not a promise.
-func (u *unit) sweep(ctx context.Context) {
-	for ctx.Err() == nil {
-		// Jitter keeps several sealers from looking at the same moment.
-		pause(ctx, u.s.cfg.Sweep/2+rand.N(u.s.cfg.Sweep)) //nolint:gosec // nothing secret depends on it
-		u.markAll(ctx)
-	}
-}
-
 func (u *unit) markAll(ctx context.Context) {
 	u.refresh(ctx)
 	u.mu.Lock()
 	for tag := range u.known {
-		u.dirty[tag] = true
+		u.swept[tag] = true
 	}
 	u.mu.Unlock()
 	u.signal()
@@ -189,8 +183,9 @@ func (u *unit) refresh(ctx context.Context) {
 
 func (u *unit) mark(tag string) {
 	u.mu.Lock()
-	if _, ok := u.known[tag]; ok {
-		u.dirty[tag] = true
+	_, known := u.known[tag]
+	if _, marked := u.dirty[tag]; known && !marked {
+		u.dirty[tag] = time.Now().Add(u.s.cfg.Debounce)
 	}
 	u.mu.Unlock()
 	u.signal()
@@ -203,47 +198,84 @@ func (u *unit) signal() {
 	}
 }
 
-// dispatch hands dirty logs to the workers.
+// dispatch hands logs to the workers.
 func (u *unit) dispatch(ctx context.Context) {
 	defer u.work.Wait()
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-u.wake:
+		case u.slots <- struct{}{}:
 		}
-		pause(ctx, u.s.cfg.Debounce)
-		for _, l := range u.take() {
-			select {
-			case <-ctx.Done():
-				return
-			case u.slots <- struct{}{}:
-			}
+		l, ok, wait := u.next(time.Now())
+		if ok {
 			u.work.Go(func() {
 				defer func() { <-u.slots }()
 				u.seal(ctx, l)
 			})
+			continue
 		}
+		<-u.slots
+		u.rest(ctx, wait)
 	}
 }
 
-// take returns the dirty logs that nobody works on, and marks them as worked on.
-func (u *unit) take() []audit.Log {
+// rest waits for a signal, and no longer than d unless that is zero.
+func (u *unit) rest(ctx context.Context, d time.Duration) {
+	var due <-chan time.Time
+	if d > 0 {
+		t := time.NewTimer(d)
+		defer t.Stop()
+		due = t.C
+	}
+	select {
+	case <-ctx.Done():
+	case <-u.wake:
+	case <-due:
+	}
+}
+
+// next returns a log that nobody works on, and marks it as worked on: one that has
+// something to seal before any that is only looked at, or among ten thousand logs a
+// fresh entry would wait for all of them. Without one it says how long until a log is
+// due, if any is.
+func (u *unit) next(now time.Time) (l audit.Log, ok bool, wait time.Duration) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	var logs []audit.Log
-	for tag := range u.dirty {
-		l, ok := u.known[tag]
-		if ok && u.running[tag] {
+	for tag, due := range u.dirty {
+		if u.running[tag] {
+			continue
+		}
+		if left := due.Sub(now); left > 0 {
+			if wait == 0 || left < wait {
+				wait = left
+			}
 			continue
 		}
 		delete(u.dirty, tag)
-		if ok {
-			u.running[tag] = true
-			logs = append(logs, l)
+		if l, ok = u.begin(tag); ok {
+			return l, true, 0
 		}
 	}
-	return logs
+	for tag := range u.swept {
+		if u.running[tag] {
+			continue
+		}
+		delete(u.swept, tag)
+		if l, ok = u.begin(tag); ok {
+			return l, true, 0
+		}
+	}
+	return l, false, wait
+}
+
+// begin marks a log as worked on, if it still exists; the caller holds the lock.
+func (u *unit) begin(tag string) (audit.Log, bool) {
+	l, ok := u.known[tag]
+	if ok {
+		u.running[tag] = true
+	}
+	return l, ok
 }
 
 func (u *unit) seal(ctx context.Context, l audit.Log) {
@@ -253,11 +285,8 @@ func (u *unit) seal(ctx context.Context, l audit.Log) {
 	r, err := Log{Log: l, Pool: u.src.Pool, Anchor: u.src.Anchor, Signer: u.signer, Verifier: u.verifier, Batch: u.s.cfg.Batch}.Seal(sctx)
 	u.mu.Lock()
 	delete(u.running, tag)
-	again := u.dirty[tag]
 	u.mu.Unlock()
-	if again {
-		u.signal()
-	}
+	u.signal() // it may have been marked again meanwhile
 	if ctx.Err() != nil {
 		return
 	}

@@ -45,7 +45,7 @@ func (c *cell) tenant(t *testing.T) *audittest.Tenant {
 
 func (c *cell) run(t *testing.T, sweep time.Duration) (*Sealer, *prometheus.Registry) {
 	registry := prometheus.NewRegistry()
-	s, err := New(Config{Key: c.key, Sweep: sweep, Registerer: registry, Logger: slog.New(slog.NewJSONHandler(&c.out, nil)),
+	s, err := New(Config{Key: c.key, Sweep: sweep, Whole: time.Hour, Registerer: registry, Logger: slog.New(slog.NewJSONHandler(&c.out, nil)),
 		Sources: []Source{{Pool: c.pool, Logs: c.list, Anchor: c.anchor}}})
 	require.NoError(t, err)
 	rctx, cancel := context.WithCancel(ctx)
@@ -155,3 +155,42 @@ func TestABadKeyIsRefused(t *testing.T) {
 	_, err := New(Config{Key: "PRIVATE+KEY+nonsense"})
 	require.Error(t, err)
 }
+
+// TestAFreshEntryIsSealedBeforeASweepIsOver marks every log for a look and one of
+// them for its seal: that one is next, once it is due.
+func TestAFreshEntryIsSealedBeforeASweepIsOver(t *testing.T) {
+	u := &unit{s: &Sealer{cfg: Config{Debounce: time.Minute}}, known: map[string]audit.Log{}, dirty: map[string]time.Time{},
+		swept: map[string]bool{}, running: map[string]bool{}, wake: make(chan struct{}, 1)}
+	for range 1000 {
+		l := aLog(tenants.NewID())
+		u.known[l.Tag()], u.swept[l.Tag()] = l, true
+	}
+	fresh := aLog(tenants.NewID())
+	u.known[fresh.Tag()] = fresh
+	u.mark(fresh.Tag())
+	now := time.Now()
+
+	l, ok, _ := u.next(now)
+	require.True(t, ok)
+	require.NotEqual(t, fresh.Tag(), l.Tag(), "before it is due, to gather more entries")
+	l, ok, _ = u.next(now.Add(2 * time.Minute))
+	require.True(t, ok)
+	require.Equal(t, fresh.Tag(), l.Tag())
+
+	u.mark(fresh.Tag())
+	for range 998 {
+		l, ok, _ = u.next(now.Add(2 * time.Minute))
+		require.True(t, ok)
+		require.NotEqual(t, fresh.Tag(), l.Tag(), "while it is being sealed")
+	}
+	delete(u.running, fresh.Tag())
+	l, ok, wait := u.next(now)
+	require.True(t, ok, "the last of the sweep")
+	require.Zero(t, wait)
+	require.NotEqual(t, fresh.Tag(), l.Tag())
+	_, ok, wait = u.next(now)
+	require.False(t, ok)
+	require.Positive(t, wait, "it is due later")
+}
+
+func aLog(id tenants.ID) audit.Log { return audit.TenantLog(id, tenants.SchemaName(id)) }
