@@ -27,6 +27,9 @@ type settings struct {
 	HealthListen string `env:"CARESPHERE_HEALTH_LISTEN" required:"true"`
 	PublicOrigin string `env:"CARESPHERE_PUBLIC_ORIGIN" required:"true"`
 
+	// Connections is how many the worker has open to the cell for all tenants.
+	Connections int `env:"CARESPHERE_TENANT_CONNECTIONS" default:"120"`
+
 	Listen       string `env:"CARESPHERE_LISTEN" required:"true"`
 	CellID       string `env:"CARESPHERE_CELL_ID" required:"true"`
 	WorkerID     string `env:"CARESPHERE_WORKER_ID" required:"true"`

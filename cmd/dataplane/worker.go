@@ -78,7 +78,7 @@ func newWorker(ctx context.Context, cfg settings, o *obs.Obs) (_ *worker, err er
 		return nil, fmt.Errorf("opening the key service: %w", err)
 	}
 	w.signals = access.NewSignals(cfg.CellDSN, hintsEvery, o.Log)
-	pools := access.NewPools(access.PoolConfig{DSN: cfg.CellDSN, Tracer: obspg.Tracer()}, access.StoredCredentials{Cell: w.cell, KMS: w.kms})
+	pools := access.NewPools(access.PoolConfig{DSN: cfg.CellDSN, Connections: cfg.Connections, Tracer: obspg.Tracer()}, access.StoredCredentials{Cell: w.cell, KMS: w.kms})
 	w.door = access.NewDoor(pools, w.signals)
 	if w.cipher, err = phi.NewCipher(w.kms, w.door.Keys(), phi.Options{}); err != nil {
 		return nil, fmt.Errorf("making the cipher: %w", err)

@@ -27,7 +27,7 @@ type entryWriter struct {
 	tenant tenants.ID
 	login  Login
 	pool   *pgxpool.Pool
-	take   func(context.Context, *pgxpool.Pool) (*pgxpool.Conn, error)
+	pools  *Pools
 
 	// reads counts the tenant's reads of one statement that are not answered yet.
 	reads atomic.Int64
@@ -42,8 +42,8 @@ type entryWriter struct {
 	closed  bool
 }
 
-func newEntryWriter(tenant tenants.ID, login Login, pool *pgxpool.Pool, take func(context.Context, *pgxpool.Pool) (*pgxpool.Conn, error)) *entryWriter {
-	return &entryWriter{tenant: tenant, login: login, pool: pool, take: take, grew: make(chan struct{}, 1)}
+func newEntryWriter(tenant tenants.ID, login Login, pool *pgxpool.Pool, pools *Pools) *entryWriter {
+	return &entryWriter{tenant: tenant, login: login, pool: pool, pools: pools, grew: make(chan struct{}, 1)}
 }
 
 type waitingEntry struct {
@@ -156,11 +156,11 @@ func (w *entryWriter) settle(group []*waitingEntry) {
 func (w *entryWriter) commit(group []*waitingEntry) error {
 	ctx, cancel := context.WithTimeout(context.Background(), groupTime)
 	defer cancel()
-	conn, err := w.take(ctx, w.pool)
+	conn, err := w.pools.takeFrom(asSecond(ctx), w.pool)
 	if err != nil {
 		return err
 	}
-	defer conn.Release()
+	defer w.pools.budget.release(conn)
 	entries := make([][]byte, len(group))
 	for i, e := range group {
 		entries[i] = e.entry

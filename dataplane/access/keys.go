@@ -64,11 +64,11 @@ func (p *Pools) system(ctx context.Context, tenant tenants.ID, fn func(*store.Qu
 	if err != nil {
 		return err
 	}
-	conn, tp, err := p.connect(ctx, tenant, tp)
+	conn, tp, err := p.connect(asSecond(ctx), tenant, tp)
 	if err != nil {
 		return err
 	}
-	defer conn.Release()
+	defer p.budget.release(conn)
 	defer rollbackOpen(ctx, conn)
 	if err := begin(ctx, conn, opening{signed: tp.login.system(conn, tenant), seen: anyVersion}); err != nil {
 		return err

@@ -1,10 +1,13 @@
 package access
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -20,9 +23,13 @@ type PoolConfig struct {
 	// DSN names the cell's host, port, database and root certificate; user and
 	// password in it are not used for tenants.
 	DSN string
-	// Tenants is how many tenants' pools are kept; the longest unused go first. Keep
-	// it at or above the cell's active tenants: opening costs about 20 ms.
+	// Tenants is how many tenants' pools are kept, with their credentials and few or
+	// no connections; the longest unused go first. Making one asks the key service.
 	Tenants int
+	// Connections is how many are open at once over all tenants. With none left, the
+	// idle ones of the tenant that was longest unused are closed; opening one costs
+	// about 20 ms. All workers' together must leave room below the server's limit.
+	Connections int
 	// Requests is how many transactions of one tenant run at once; one connection
 	// more is kept for loading its data keys, and one for its audit entries. A request
 	// over it waits up to Wait.
@@ -36,9 +43,15 @@ type PoolConfig struct {
 	Tracer pgx.QueryTracer
 }
 
+// DefaultConnections is how many connections a worker has open at once.
+const DefaultConnections = 120
+
 func (c PoolConfig) withDefaults() PoolConfig {
 	if c.Tenants <= 0 {
-		c.Tenants = 500
+		c.Tenants = 2000
+	}
+	if c.Connections <= 0 {
+		c.Connections = DefaultConnections
 	}
 	if c.Requests <= 0 {
 		c.Requests = 4
@@ -62,6 +75,8 @@ type Pools struct {
 	credentials Credentials
 	cache       *otter.Cache[tenants.ID, *tenantPool]
 	opening     chan struct{}
+	budget      *budget
+	sparing     sync.Mutex
 	// served holds the id of every tenant that was asked for, so that a hint's tag
 	// can be told from others.
 	served sync.Map
@@ -73,6 +88,8 @@ type tenantPool struct {
 	login   Login
 	request chan struct{}
 	entries *entryWriter
+	// used is when a request last took a connection, in Unix nanoseconds.
+	used atomic.Int64
 }
 
 func (tp *tenantPool) close() {
@@ -84,6 +101,7 @@ func (tp *tenantPool) close() {
 func NewPools(cfg PoolConfig, credentials Credentials) *Pools {
 	cfg = cfg.withDefaults()
 	p := &Pools{cfg: cfg, credentials: credentials, opening: make(chan struct{}, cfg.Opening)}
+	p.budget = newBudget(cfg.Connections, p.spare)
 	p.cache = otter.Must(&otter.Options[tenants.ID, *tenantPool]{
 		MaximumSize:      cfg.Tenants,
 		ExpiryCalculator: otter.ExpiryAccessing[tenants.ID, *tenantPool](cfg.Idle),
@@ -137,6 +155,7 @@ func (p *Pools) load(ctx context.Context, tenant tenants.ID) (*tenantPool, error
 		IdleInTransaction: 10 * time.Second,
 		MaxConnIdleTime:   p.cfg.Idle / 2,
 		Tracer:            p.cfg.Tracer,
+		Dial:              p.budget.dial,
 	}
 	pool, err := pg.Open(context.WithoutCancel(ctx), p.cfg.DSN, o)
 	if err != nil {
@@ -150,7 +169,7 @@ func (p *Pools) load(ctx context.Context, tenant tenants.ID) (*tenantPool, error
 		return nil, fmt.Errorf("opening the connection of a tenant's entries: %w", err)
 	}
 	return &tenantPool{pool: pool, login: login, request: make(chan struct{}, p.cfg.Requests),
-		entries: newEntryWriter(tenant, login, writing, p.takeFrom)}, nil
+		entries: newEntryWriter(tenant, login, writing, p)}, nil
 }
 
 // acquire returns a connection of the tenant for one transaction, and how to give
@@ -171,12 +190,13 @@ func (p *Pools) acquire(ctx context.Context, tenant tenants.ID) (*pgxpool.Conn, 
 		return nil, nil, nil, unavailable(ctx.Err())
 	}
 	permits := tp.request
+	tp.used.Store(time.Now().UnixNano())
 	conn, tp, err := p.connect(ctx, tenant, tp)
 	if err != nil {
 		<-permits
 		return nil, nil, nil, err
 	}
-	return conn, tp, func() { conn.Release(); <-permits }, nil
+	return conn, tp, func() { p.budget.release(conn); <-permits }, nil
 }
 
 // connect takes a connection without a request's permit: for acquire, and for the
@@ -206,8 +226,9 @@ func (p *Pools) holds(tenant tenants.ID, tp *tenantPool) bool {
 }
 
 func (p *Pools) takeFrom(ctx context.Context, pool *pgxpool.Pool) (*pgxpool.Conn, error) {
-	if pool.Stat().IdleConns() == 0 {
-		// Opening costs the server a process and a handshake: only a few at a time.
+	if second, _ := ctx.Value(secondConnection{}).(bool); !second && pool.Stat().IdleConns() == 0 {
+		// Opening costs the server a process and a handshake: only a few at a time. Who
+		// holds a connection already does not queue behind those who wait for one.
 		select {
 		case p.opening <- struct{}{}:
 			defer func() { <-p.opening }()
@@ -216,4 +237,33 @@ func (p *Pools) takeFrom(ctx context.Context, pool *pgxpool.Pool) (*pgxpool.Conn
 		}
 	}
 	return pool.Acquire(ctx)
+}
+
+// sparedAtOnce is how many tenants lose their idle connections at a time, so that the
+// next ones who need a place find it.
+const sparedAtOnce = 4
+
+// spare closes the idle connections of the tenants that were longest unused. Their
+// pools and credentials stay.
+func (p *Pools) spare() {
+	if !p.sparing.TryLock() {
+		return // somebody is at it
+	}
+	defer p.sparing.Unlock()
+	var idle []*tenantPool
+	for tp := range p.cache.Values() {
+		if len(tp.request) == 0 && tp.idle() {
+			idle = append(idle, tp)
+		}
+	}
+	slices.SortFunc(idle, func(a, b *tenantPool) int { return cmp.Compare(a.used.Load(), b.used.Load()) })
+	for _, tp := range idle[:min(sparedAtOnce, len(idle))] {
+		tp.pool.Reset()
+		tp.entries.pool.Reset()
+	}
+}
+
+// idle tells whether the tenant has connections that nobody uses.
+func (tp *tenantPool) idle() bool {
+	return tp.pool.Stat().IdleConns() > 0 || tp.entries.pool.Stat().IdleConns() > 0
 }

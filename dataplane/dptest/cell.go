@@ -75,10 +75,15 @@ type options struct {
 	log      io.Writer
 	db       func(testing.TB) *testkit.DB
 	requests int
+	// connections is the budget of the worker's pools.
+	connections int
 }
 
 // WithRequests sets how many of one tenant's transactions run at once.
 func WithRequests(n int) Option { return func(o *options) { o.requests = n } }
+
+// WithConnections sets how many connections the worker has open for all tenants.
+func WithConnections(n int) Option { return func(o *options) { o.connections = n } }
 
 // WithDatabase puts the cell into another cluster than the run's own.
 func WithDatabase(f func(testing.TB) *testkit.DB) Option { return func(o *options) { o.db = f } }
@@ -126,7 +131,7 @@ func (c *Cell) work(t testing.TB, o options) {
 	t.Helper()
 	dsn := o.dsn(c.DB.DSN("cell_worker"))
 	signals := access.NewSignals(dsn, 10*time.Millisecond, slog.New(slog.NewJSONHandler(o.log, nil)))
-	pools := access.NewPools(access.PoolConfig{DSN: dsn, Requests: o.requests}, access.StoredCredentials{Cell: open(t, dsn), KMS: c.KMS})
+	pools := access.NewPools(access.PoolConfig{DSN: dsn, Requests: o.requests, Connections: o.connections}, access.StoredCredentials{Cell: open(t, dsn), KMS: c.KMS})
 	c.Door = access.NewDoor(pools, signals)
 	cipher, err := phi.NewCipher(c.KMS, c.Door.Keys(), phi.Options{})
 	if err != nil {

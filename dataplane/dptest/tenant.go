@@ -11,6 +11,7 @@ import (
 	"github.com/caresphere/caresphere/internal/kms/driver"
 	"github.com/caresphere/caresphere/internal/pg"
 	"github.com/caresphere/caresphere/internal/tenantdb"
+	"github.com/caresphere/caresphere/internal/testkit"
 	"github.com/caresphere/caresphere/migrations"
 	"github.com/caresphere/caresphere/tenants"
 )
@@ -158,4 +159,16 @@ func (c *Cell) Count(t testing.TB, sql string, args ...any) (n int) {
 		t.Fatalf("%s: %v", sql, err)
 	}
 	return n
+}
+
+// Super opens another of the superuser's connections to a database, for looking
+// beside what c.Super does.
+func Super(t testing.TB, db *testkit.DB) *pgx.Conn {
+	t.Helper()
+	conn, err := pgx.Connect(context.Background(), db.Superuser(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close(context.Background()) })
+	return conn
 }

@@ -315,7 +315,9 @@ func TestDrainFinishesWhatIsUnderWay(t *testing.T) {
 }
 
 func TestAServerThatPausesForTooLongIsGivenUp(t *testing.T) {
-	c := newCluster(t, func(cfg *router.Config) { cfg.AnswerTimeout, cfg.PauseTimeout = 200*time.Millisecond, 200*time.Millisecond })
+	c := newCluster(t, func(cfg *router.Config) {
+		cfg.AnswerTimeout, cfg.PauseTimeout = 200*time.Millisecond, 200*time.Millisecond
+	})
 	hang := make(chan struct{})
 	defer close(hang)
 	url := c.raw("dataplane", func(conn net.Conn, req *http.Request) {

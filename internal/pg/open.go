@@ -43,6 +43,8 @@ type Options struct {
 	MaxConnLifetime, MaxConnIdleTime time.Duration
 	// Tracer sees every query; nil means none.
 	Tracer pgx.QueryTracer
+	// Dial opens the network connection; nil is a net.Dialer.
+	Dial pgconn.DialFunc
 	// OnConnect runs on every new connection before its first use; nil means none.
 	OnConnect func(context.Context, *pgx.Conn) error
 }
@@ -113,6 +115,9 @@ func (o Options) apply(cfg *pgx.ConnConfig) error {
 	cfg.DefaultQueryExecMode = pgx.QueryExecModeCacheStatement
 	cfg.ConnectTimeout = positive(o.ConnectTimeout, 5*time.Second)
 	cfg.Tracer = o.Tracer
+	if o.Dial != nil {
+		cfg.DialFunc = o.Dial
+	}
 	if o.User != "" {
 		cfg.User, cfg.Password = o.User, ""
 	}

@@ -1,0 +1,142 @@
+package access
+
+import (
+	"context"
+	"crypto/tls"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"golang.org/x/sync/semaphore"
+)
+
+// budget bounds the connections that a worker has open for all of its tenants. The
+// server's own limit is for everybody: a worker that ran into it would shut out the
+// control plane, the sealer and the other workers too.
+//
+// A request that holds its connection may need another one, for the tenant's keys or
+// its entry. A quarter of the budget is kept for those, or requests that wait for each
+// other's second connection would use up the first ones.
+//
+// Who waits for a place gets one that is idle. Where none ever is, since the tenants
+// that have them are always busy, a connection that has served for its turn is closed
+// when its request ends.
+type budget struct {
+	all, first *semaphore.Weighted
+	// spare closes idle connections of the tenants that were longest unused.
+	spare   func()
+	waiting atomic.Int32
+}
+
+const (
+	// sparePause is how often it is looked for idle connections while a request waits.
+	sparePause = 10 * time.Millisecond
+	// turn is how long a connection serves before it may be closed for another
+	// tenant's sake: some ten times what opening one takes.
+	turn = 250 * time.Millisecond
+)
+
+func newBudget(connections int, spare func()) *budget {
+	return &budget{all: semaphore.NewWeighted(int64(connections)), first: semaphore.NewWeighted(int64(connections - connections/4)), spare: spare}
+}
+
+// take waits for a place and returns how to give it back. The error is the context's.
+func (b *budget) take(ctx context.Context, second bool) (give func(), err error) {
+	if second {
+		if err := b.wait(ctx, b.all); err != nil {
+			return nil, err
+		}
+		return func() { b.all.Release(1) }, nil
+	}
+	if err := b.wait(ctx, b.first); err != nil {
+		return nil, err
+	}
+	if err := b.wait(ctx, b.all); err != nil {
+		b.first.Release(1)
+		return nil, err
+	}
+	return func() { b.all.Release(1); b.first.Release(1) }, nil
+}
+
+// wait waits for its turn at a semaphore, which is first come, first served, and makes
+// room meanwhile.
+func (b *budget) wait(ctx context.Context, s *semaphore.Weighted) error {
+	if s.TryAcquire(1) {
+		return nil
+	}
+	b.waiting.Add(1)
+	defer b.waiting.Add(-1)
+	got := make(chan error, 1)
+	go func() { got <- s.Acquire(ctx, 1) }()
+	look := time.NewTicker(sparePause)
+	defer look.Stop()
+	for {
+		b.spare()
+		select {
+		case err := <-got:
+			return err
+		case <-look.C:
+		}
+	}
+}
+
+// release gives a connection back to its pool, or closes it if it has had its turn
+// and somebody waits for the place.
+func (b *budget) release(conn *pgxpool.Conn) {
+	if b.waiting.Load() == 0 {
+		conn.Release()
+		return
+	}
+	raw := conn.Conn().PgConn().Conn()
+	if t, ok := raw.(*tls.Conn); ok {
+		raw = t.NetConn()
+	}
+	p, ok := raw.(*placed)
+	if !ok || time.Since(p.since) < turn {
+		conn.Release()
+		return
+	}
+	own := conn.Hijack()
+	go func() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		_ = own.Close(ctx)
+	}()
+}
+
+// dial opens a network connection that keeps its place until it is closed.
+func (b *budget) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	second, _ := ctx.Value(secondConnection{}).(bool)
+	give, err := b.take(ctx, second)
+	if err != nil {
+		return nil, err
+	}
+	conn, err := (&net.Dialer{KeepAlive: 5 * time.Minute}).DialContext(ctx, network, address)
+	if err != nil {
+		give()
+		return nil, err
+	}
+	return &placed{Conn: conn, since: time.Now(), give: sync.OnceFunc(give)}, nil
+}
+
+// secondConnection marks the context of who holds a connection already.
+type secondConnection struct{}
+
+func asSecond(ctx context.Context) context.Context {
+	return context.WithValue(ctx, secondConnection{}, true)
+}
+
+// placed is a connection that has a place in the budget.
+type placed struct {
+	net.Conn
+	since time.Time
+	give  func()
+}
+
+// Close implements net.Conn.
+func (p *placed) Close() error {
+	defer p.give()
+	return p.Conn.Close()
+}
