@@ -21,6 +21,8 @@ type isolationSettings struct {
 	Key string `env:"CARESPHERE_ISOLATION_KEY" required:"true"`
 	// Every is the pause between scheduled proofs of the whole cell.
 	Every time.Duration `env:"CARESPHERE_ISOLATION_EVERY" default:"1h"`
+	// Part is after how long a proof of the whole cell lets others have their turn.
+	Part time.Duration `env:"CARESPHERE_ISOLATION_PART" default:"10m"`
 	// Peers is against how many others a tenant is tried in one proof.
 	Peers int `env:"CARESPHERE_ISOLATION_PEERS" default:"12"`
 	// AlertMail gets a letter about each quarantine; none if it is empty.
@@ -47,7 +49,7 @@ func newProver(s settings, db pools, keys kms.KMS, objects blob.Store, o *obs.Ob
 	return isolation.New(isolation.Config{
 		Control: db.control, Cell: db.owner, CellDSN: s.OwnerDSN, CellID: s.CellID, Keys: keys, Objects: objects,
 		Gatekeeper: placement.NewGates(inserter, nil), Provisioner: p, Authority: p.Authority, ProbeSigner: p.ProbeSigner,
-		PublicOrigin: s.PublicOrigin, ProbeTLS: public, Signer: signer, Every: s.Isolation.Every, Peers: s.Isolation.Peers,
+		PublicOrigin: s.PublicOrigin, ProbeTLS: public, Signer: signer, Every: s.Isolation.Every, Part: s.Isolation.Part, Peers: s.Isolation.Peers,
 		AlertMail: s.Isolation.AlertMail, Metrics: o.Metrics, Log: o.Log,
 	})
 }

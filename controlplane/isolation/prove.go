@@ -2,6 +2,7 @@ package isolation
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -31,14 +32,16 @@ var errNoTenant = errors.New("there is no such tenant in this cell, or it was ne
 
 // Prove makes one proof: of one tenant, or of all of the cell when only is NilID.
 // Each tenant's verdict is recorded as soon as it is known, and one that fails is
-// quarantined at once. A proof that could not be made at all is an error.
-func (p *Prover) Prove(ctx context.Context, run, only tenants.ID, number int64) (isolation.Report, error) {
+// quarantined at once. A proof that could not be made at all is an error, errMore one
+// whose next part is due.
+func (p *Prover) Prove(ctx context.Context, run store.IsolationStartRow, only tenants.ID) (isolation.Report, error) {
+	number, until := run.Number, time.Now().Add(p.Part)
 	all, err := p.subjects(ctx)
 	if err != nil {
 		return isolation.Report{}, err
 	}
 	chosen := all
-	report := isolation.Report{Version: isolation.Version, ID: run, Number: number, Cell: p.CellID, Scope: "all", StartedAt: p.now(),
+	report := isolation.Report{Version: isolation.Version, ID: run.ID, Number: number, Cell: p.CellID, Scope: "all", StartedAt: p.now(),
 		Attempts: catalogue(), Shared: []isolation.Finding{}, Tenants: []isolation.Tenant{}}
 	if !only.IsZero() {
 		at := slices.IndexFunc(all, func(s subject) bool { return s.id == only })
@@ -46,6 +49,9 @@ func (p *Prover) Prove(ctx context.Context, run, only tenants.ID, number int64) 
 			return report, errNoTenant
 		}
 		chosen, report.Scope = all[at:at+1], all[at].slug
+	}
+	if run.StartedAt != nil {
+		report.StartedAt = run.StartedAt.UTC().Truncate(time.Second)
 	}
 	report.Pairs = pairs(len(all), p.Peers, number)
 	latest, err := p.latest(ctx)
@@ -59,23 +65,61 @@ func (p *Prover) Prove(ctx context.Context, run, only tenants.ID, number int64) 
 	report.Shared = findings(differences)
 	report.Reference = isolation.Reference{TenantVersion: ref.versions.tenant, CellVersion: ref.versions.cell, Facts: len(ref.tenant) + len(ref.cell), SHA256: ref.sha256}
 	report.Tenants = make([]isolation.Tenant, len(chosen))
+	found, err := p.parts(ctx, run.ID, only)
+	if err != nil {
+		return report, err
+	}
+	more, looked := false, 0
 	group, gctx := errgroup.WithContext(ctx)
 	group.SetLimit(atOnce)
 	for i, t := range chosen {
+		if verdict, ok := found[t.id]; ok {
+			report.Tenants[i] = verdict
+			continue
+		}
+		// One at least, or a run would never end.
+		if only.IsZero() && looked > 0 && time.Now().After(until) {
+			more = true
+			break
+		}
+		looked++
 		group.Go(func() error {
 			verdict := p.patientLook(gctx, t, sample(all, t, report.Pairs.PerTenant, number), report.Shared)
 			report.Tenants[i] = verdict
-			return p.record(gctx, run, verdict)
+			return p.record(gctx, run.ID, verdict, only.IsZero())
 		})
 	}
 	if err := group.Wait(); err != nil {
 		return report, err
+	}
+	if more {
+		return report, errMore
 	}
 	report.FinishedAt, report.OK = p.now(), true
 	for _, t := range report.Tenants {
 		report.OK = report.OK && t.Verdict == isolation.Proven
 	}
 	return report, nil
+}
+
+// parts returns what a run of all tenants has found of them in its earlier parts.
+func (p *Prover) parts(ctx context.Context, run, only tenants.ID) (map[tenants.ID]isolation.Tenant, error) {
+	if !only.IsZero() {
+		return nil, nil
+	}
+	rows, err := p.q.IsolationParts(ctx, store.IsolationPartsParams{RunID: run, CellID: &p.CellID})
+	if err != nil {
+		return nil, fmt.Errorf("reading what the run has found: %w", err)
+	}
+	found := make(map[tenants.ID]isolation.Tenant, len(rows))
+	for _, r := range rows {
+		var t isolation.Tenant
+		if err := json.Unmarshal(r.Part, &t); err != nil {
+			return nil, fmt.Errorf("reading what the run has found: %w", err)
+		}
+		found[r.OrganizationID] = t
+	}
+	return found, nil
 }
 
 // now is the time to the second: what a report needs, in one form everywhere.
@@ -182,8 +226,16 @@ func (p *Prover) look(ctx context.Context, t subject, peers []subject, shared []
 	return s.done()
 }
 
-// record keeps the verdict, and with a failed one quarantines the tenant.
-func (p *Prover) record(ctx context.Context, run tenants.ID, t isolation.Tenant) error {
+// record keeps the verdict, and with a failed one quarantines the tenant. With whole,
+// everything found is kept for the run's next part.
+func (p *Prover) record(ctx context.Context, run tenants.ID, t isolation.Tenant, whole bool) error {
+	var part []byte
+	if whole {
+		var err error
+		if part, err = json.Marshal(t); err != nil {
+			return fmt.Errorf("keeping what was found: %w", err)
+		}
+	}
 	summary := ""
 	switch t.Verdict {
 	case isolation.Failed:
@@ -200,7 +252,7 @@ func (p *Prover) record(ctx context.Context, run tenants.ID, t isolation.Tenant)
 			}
 		}
 		if err := q.IsolationResultAdd(ctx, store.IsolationResultAddParams{OrganizationID: t.ID, RunID: run, Verdict: string(t.Verdict),
-			Findings: int32(len(t.Findings)), Summary: cut(summary, 1000)}); err != nil {
+			Findings: int32(len(t.Findings)), Summary: cut(summary, 1000), Part: part}); err != nil {
 			return fmt.Errorf("recording the verdict: %w", err)
 		}
 		return nil

@@ -67,6 +67,9 @@ type Config struct {
 	Signer note.Signer
 	// Every is the pause between scheduled proofs; 0 means one hour.
 	Every time.Duration
+	// Part is after how long a run over all tenants lets others have their turn, and
+	// goes on after them where it was; 0 means 10 min.
+	Part time.Duration
 	// Peers is against how many others a tenant is tried in one proof; 0 means 12.
 	// A cell of no more tenants has all its pairs tried each time.
 	Peers int
@@ -100,6 +103,9 @@ func New(c Config) (*Prover, error) {
 	}
 	if c.Every <= 0 {
 		c.Every = time.Hour
+	}
+	if c.Part <= 0 {
+		c.Part = 10 * time.Minute
 	}
 	if c.Peers <= 0 {
 		c.Peers = 12

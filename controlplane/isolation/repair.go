@@ -118,7 +118,7 @@ func (p *Prover) repair(ctx context.Context, run tenants.ID, t subject, number i
 		first.Refused = []string{}
 	}
 	first.Left, first.Applied = next.Left, true
-	report, err := p.Prove(ctx, run, t.id, number)
+	report, err := p.Prove(ctx, store.IsolationStartRow{ID: run, Number: number}, t.id)
 	if err != nil {
 		return first, err
 	}

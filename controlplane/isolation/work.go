@@ -19,7 +19,8 @@ import (
 )
 
 const (
-	// jobTime bounds a run over all tenants of a cell.
+	// jobTime bounds one try of a run. One over all tenants of a cell begins no look
+	// after Config.Part, and is taken up again where it was.
 	jobTime = 15 * time.Minute
 	// askEvery is how often it is asked whether a scheduled proof is due.
 	askEvery = 5 * time.Second
@@ -54,12 +55,18 @@ func (*worker) NextRetry(job *river.Job[jobs.Isolation]) time.Time {
 // Work implements river.Worker.
 func (w *worker) Work(ctx context.Context, job *river.Job[jobs.Isolation]) error {
 	err := w.p.Run(ctx, job.Args.RunID, job.Attempt >= job.MaxAttempts)
+	if errors.Is(err, errMore) {
+		return river.JobSnooze(0)
+	}
 	if err != nil {
 		w.p.Log.ErrorContext(ctx, "a run of isolation failed", "run", job.Args.RunID.String(), "error", err)
 		return errors.New(readable(err))
 	}
 	return nil
 }
+
+// errMore means that there are tenants left for the run's next part.
+var errMore = errors.New("the run goes on")
 
 // Run does one run that was asked for. A run that is done is left alone. With last
 // a run that fails is recorded as failed; before, it is tried again.
@@ -74,14 +81,17 @@ func (p *Prover) Run(ctx context.Context, id tenants.ID, last bool) error {
 	if run.CellID != p.CellID {
 		return errors.New("the run is of another cell")
 	}
-	if err := p.q.IsolationResultsDrop(ctx, id); err != nil {
-		return fmt.Errorf("clearing the run: %w", err)
-	}
 	var only tenants.ID
 	if run.OrganizationID != nil {
 		only = *run.OrganizationID
+		if err := p.q.IsolationResultsDrop(ctx, id); err != nil {
+			return fmt.Errorf("clearing the run: %w", err)
+		}
 	}
 	end, err := p.doRun(ctx, run, only)
+	if errors.Is(err, errMore) {
+		return err
+	}
 	if err != nil {
 		if !last {
 			return err
@@ -95,6 +105,11 @@ func (p *Prover) Run(ctx context.Context, id tenants.ID, last bool) error {
 		n, err := q.IsolationFinish(fctx, end)
 		if err != nil || n == 0 {
 			return wrap(err, "recording the run")
+		}
+		if only.IsZero() {
+			if err := q.IsolationPartsDrop(fctx, store.IsolationPartsDropParams{RunID: id, CellID: &p.CellID}); err != nil {
+				return wrap(err, "clearing the run's parts")
+			}
 		}
 		ev := audit.Event{Action: "isolation." + run.Kind, RecordType: "isolation_run", RecordID: id.String(), Outcome: audit.OutcomeOK,
 			Detail: map[string]string{"cell": p.CellID, "asked_by": run.AskedBy, "proven": fmt.Sprint(end.Proven), "failed": fmt.Sprint(end.Failed), "unproven": fmt.Sprint(end.Unproven)}}
@@ -121,7 +136,7 @@ const (
 func (p *Prover) doRun(ctx context.Context, run store.IsolationStartRow, only tenants.ID) (store.IsolationFinishParams, error) {
 	end := store.IsolationFinishParams{State: "done"}
 	if run.Kind == kindProof {
-		report, err := p.Prove(ctx, run.ID, only, run.Number)
+		report, err := p.Prove(ctx, run, only)
 		if err != nil {
 			return end, err
 		}

@@ -136,9 +136,18 @@ ORDER BY proved_at DESC
 LIMIT 1
 `
 
-func (q *Queries) IsolationNewest(ctx context.Context, organizationID tenants.ID) (IsolationResult, error) {
+type IsolationNewestRow struct {
+	OrganizationID tenants.ID
+	RunID          tenants.ID
+	Verdict        string
+	Findings       int32
+	Summary        string
+	ProvedAt       time.Time
+}
+
+func (q *Queries) IsolationNewest(ctx context.Context, organizationID tenants.ID) (IsolationNewestRow, error) {
 	row := q.db.QueryRow(ctx, isolationNewest, organizationID)
-	var i IsolationResult
+	var i IsolationNewestRow
 	err := row.Scan(
 		&i.OrganizationID,
 		&i.RunID,
@@ -148,6 +157,58 @@ func (q *Queries) IsolationNewest(ctx context.Context, organizationID tenants.ID
 		&i.ProvedAt,
 	)
 	return i, err
+}
+
+const isolationParts = `-- name: IsolationParts :many
+SELECT organization_id, part FROM isolation_result
+WHERE organization_id IN (SELECT id FROM organization WHERE cell_id = $1) AND run_id = $2 AND part IS NOT NULL
+`
+
+type IsolationPartsParams struct {
+	CellID *string
+	RunID  tenants.ID
+}
+
+type IsolationPartsRow struct {
+	OrganizationID tenants.ID
+	Part           []byte
+}
+
+// What a run of all tenants has found so far.
+func (q *Queries) IsolationParts(ctx context.Context, arg IsolationPartsParams) ([]IsolationPartsRow, error) {
+	rows, err := q.db.Query(ctx, isolationParts, arg.CellID, arg.RunID)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []IsolationPartsRow{}
+	for rows.Next() {
+		var i IsolationPartsRow
+		if err := rows.Scan(&i.OrganizationID, &i.Part); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const isolationPartsDrop = `-- name: IsolationPartsDrop :exec
+UPDATE isolation_result SET part = NULL
+WHERE organization_id IN (SELECT id FROM organization WHERE cell_id = $1) AND run_id = $2 AND part IS NOT NULL
+`
+
+type IsolationPartsDropParams struct {
+	CellID *string
+	RunID  tenants.ID
+}
+
+// The signed report has them.
+func (q *Queries) IsolationPartsDrop(ctx context.Context, arg IsolationPartsDropParams) error {
+	_, err := q.db.Exec(ctx, isolationPartsDrop, arg.CellID, arg.RunID)
+	return err
 }
 
 const isolationPlace = `-- name: IsolationPlace :one
@@ -191,8 +252,8 @@ func (q *Queries) IsolationQuarantined(ctx context.Context) (int64, error) {
 }
 
 const isolationResultAdd = `-- name: IsolationResultAdd :exec
-INSERT INTO isolation_result (organization_id, run_id, verdict, findings, summary)
-VALUES ($1, $2, $3, $4, $5)
+INSERT INTO isolation_result (organization_id, run_id, verdict, findings, summary, part)
+VALUES ($1, $2, $3, $4, $5, $6)
 ON CONFLICT ON CONSTRAINT isolation_result_pk DO NOTHING
 `
 
@@ -202,6 +263,7 @@ type IsolationResultAddParams struct {
 	Verdict        string
 	Findings       int32
 	Summary        string
+	Part           []byte
 }
 
 func (q *Queries) IsolationResultAdd(ctx context.Context, arg IsolationResultAddParams) error {
@@ -211,6 +273,7 @@ func (q *Queries) IsolationResultAdd(ctx context.Context, arg IsolationResultAdd
 		arg.Verdict,
 		arg.Findings,
 		arg.Summary,
+		arg.Part,
 	)
 	return err
 }
@@ -219,7 +282,7 @@ const isolationResultsDrop = `-- name: IsolationResultsDrop :exec
 DELETE FROM isolation_result WHERE run_id = $1
 `
 
-// Of a run that begins anew after its process was killed.
+// Of a run of one tenant that begins anew after its process was killed.
 func (q *Queries) IsolationResultsDrop(ctx context.Context, runID tenants.ID) error {
 	_, err := q.db.Exec(ctx, isolationResultsDrop, runID)
 	return err
@@ -348,7 +411,8 @@ WHERE EXISTS (SELECT 1 FROM organization o WHERE o.cell_id = $2 AND o.state IN (
   AND NOT EXISTS (
     SELECT 1 FROM isolation_run r
     WHERE r.cell_id = $2 AND r.kind = 'proof' AND r.organization_id IS NULL
-      AND r.asked_at > now() - make_interval(secs => $3::float8))
+      AND (r.asked_at > now() - make_interval(secs => $3::float8)
+        OR r.state IN ('waiting', 'running') AND r.asked_at > now() - interval '1 day'))
 `
 
 type IsolationScheduleParams struct {
@@ -368,9 +432,9 @@ func (q *Queries) IsolationSchedule(ctx context.Context, arg IsolationSchedulePa
 }
 
 const isolationStart = `-- name: IsolationStart :one
-UPDATE isolation_run SET state = 'running', started_at = now()
+UPDATE isolation_run SET state = 'running', started_at = coalesce(started_at, now())
 WHERE id = $1 AND state IN ('waiting', 'running')
-RETURNING id, number, kind, cell_id, organization_id, asked_by, asked_at
+RETURNING id, number, kind, cell_id, organization_id, asked_by, asked_at, started_at
 `
 
 type IsolationStartRow struct {
@@ -381,9 +445,11 @@ type IsolationStartRow struct {
 	OrganizationID *tenants.ID
 	AskedBy        string
 	AskedAt        time.Time
+	StartedAt      *time.Time
 }
 
-// A run whose process was killed is taken again by the job's next try.
+// A run whose process was killed is taken again by the job's next try. It began when
+// its first look did.
 func (q *Queries) IsolationStart(ctx context.Context, id tenants.ID) (IsolationStartRow, error) {
 	row := q.db.QueryRow(ctx, isolationStart, id)
 	var i IsolationStartRow
@@ -395,6 +461,7 @@ func (q *Queries) IsolationStart(ctx context.Context, id tenants.ID) (IsolationS
 		&i.OrganizationID,
 		&i.AskedBy,
 		&i.AskedAt,
+		&i.StartedAt,
 	)
 	return i, err
 }

@@ -21,12 +21,3 @@ type Account struct {
 	InvitedAt       time.Time
 	DisabledAt      *time.Time
 }
-
-type IsolationResult struct {
-	OrganizationID tenants.ID
-	RunID          tenants.ID
-	Verdict        string
-	Findings       int32
-	Summary        string
-	ProvedAt       time.Time
-}

@@ -90,7 +90,6 @@ type latencies struct {
 	P50         time.Duration `json:"p50"`
 	P99         time.Duration `json:"p99"`
 	Max         time.Duration `json:"max"`
-	Connections int           `json:"connections_opened"`
 }
 
 // drive has as many clients work until there is no next one or the time is over. The

@@ -21,6 +21,7 @@ import (
 	"github.com/caresphere/caresphere/internal/devstack"
 	"github.com/caresphere/caresphere/internal/isolation"
 	"github.com/caresphere/caresphere/internal/pg"
+	"github.com/caresphere/caresphere/internal/routes"
 	"github.com/caresphere/caresphere/internal/testkit"
 	"github.com/caresphere/caresphere/migrations"
 )
@@ -219,7 +220,7 @@ func (s *stack) table(t *testing.T, f *figures, n *tenant, c *caller) {
 	require.NoError(t, s.operator.Do(t.Context(), client.Request{Method: http.MethodPost, Path: "/api/v1/organizations/" + n.id.String() + "/suspend", Body: map[string]string{"reason": "measured"}}, nil))
 	require.Eventually(t, func() bool { return c.read(t.Context(), n) != nil }, time.Minute, 10*time.Millisecond)
 	f.Published = time.Since(begun)
-	content, err := os.ReadFile(s.Layout().Path("router", "routes"))
+	content, err := os.ReadFile(s.Layout().Path("router", routes.FileName))
 	if err == nil {
 		f.Table = len(content)
 	}

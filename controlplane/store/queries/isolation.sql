@@ -11,13 +11,15 @@ WHERE EXISTS (SELECT 1 FROM organization o WHERE o.cell_id = @cell_id AND o.stat
   AND NOT EXISTS (
     SELECT 1 FROM isolation_run r
     WHERE r.cell_id = @cell_id AND r.kind = 'proof' AND r.organization_id IS NULL
-      AND r.asked_at > now() - make_interval(secs => @every_seconds::float8));
+      AND (r.asked_at > now() - make_interval(secs => @every_seconds::float8)
+        OR r.state IN ('waiting', 'running') AND r.asked_at > now() - interval '1 day'));
 
 -- name: IsolationStart :one
--- A run whose process was killed is taken again by the job's next try.
-UPDATE isolation_run SET state = 'running', started_at = now()
+-- A run whose process was killed is taken again by the job's next try. It began when
+-- its first look did.
+UPDATE isolation_run SET state = 'running', started_at = coalesce(started_at, now())
 WHERE id = @id AND state IN ('waiting', 'running')
-RETURNING id, number, kind, cell_id, organization_id, asked_by, asked_at;
+RETURNING id, number, kind, cell_id, organization_id, asked_by, asked_at, started_at;
 
 -- name: IsolationFinish :execrows
 UPDATE isolation_run
@@ -56,8 +58,8 @@ FROM organization
 WHERE id = @id AND cell_id = @cell_id AND state IN ('live', 'read_only', 'suspended', 'quarantined');
 
 -- name: IsolationResultAdd :exec
-INSERT INTO isolation_result (organization_id, run_id, verdict, findings, summary)
-VALUES (@organization_id, @run_id, @verdict, @findings, @summary)
+INSERT INTO isolation_result (organization_id, run_id, verdict, findings, summary, part)
+VALUES (@organization_id, @run_id, @verdict, @findings, @summary, @part)
 ON CONFLICT ON CONSTRAINT isolation_result_pk DO NOTHING;
 
 -- name: IsolationNewest :one
@@ -92,8 +94,18 @@ DELETE FROM isolation_run
 WHERE asked_by = 'schedule' AND finished_at < now() - make_interval(secs => @older_seconds::float8);
 
 -- name: IsolationResultsDrop :exec
--- Of a run that begins anew after its process was killed.
+-- Of a run of one tenant that begins anew after its process was killed.
 DELETE FROM isolation_result WHERE run_id = @run_id;
+
+-- name: IsolationParts :many
+-- What a run of all tenants has found so far.
+SELECT organization_id, part FROM isolation_result
+WHERE organization_id IN (SELECT id FROM organization WHERE cell_id = @cell_id) AND run_id = @run_id AND part IS NOT NULL;
+
+-- name: IsolationPartsDrop :exec
+-- The signed report has them.
+UPDATE isolation_result SET part = NULL
+WHERE organization_id IN (SELECT id FROM organization WHERE cell_id = @cell_id) AND run_id = @run_id AND part IS NOT NULL;
 
 -- name: IsolationClear :one
 -- Nothing that failed stands: a proof that began before a failure says nothing of it.

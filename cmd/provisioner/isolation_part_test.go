@@ -1,0 +1,54 @@
+package main
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/caresphere/caresphere/internal/isolation"
+	"github.com/caresphere/caresphere/internal/pg"
+)
+
+// TestAProofOfManyGoesOnWhereItWas kills the provisioner in the middle of a proof that
+// takes a turn a tenant: the next one proves those that are left, and the report is of
+// all, as one that nobody interrupted is.
+func TestAProofOfManyGoesOnWhereItWas(t *testing.T) {
+	y := newYard(t, 3, "CARESPHERE_ISOLATION_PART=1ns")
+	requireProven(t, y.prove(""))
+
+	// The look at the last tenant waits at its record.
+	ctx := context.Background()
+	conn, err := pg.Connect(ctx, y.control.Superuser(t), pg.Options{})
+	require.NoError(t, err)
+	_, err = conn.Exec(ctx, `SELECT pg_advisory_lock(43)`)
+	require.NoError(t, err)
+	y.exec(`CREATE FUNCTION hold_result() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_advisory_xact_lock_shared(43); RETURN NEW; END $$`)
+	y.exec(`CREATE TRIGGER hold_result BEFORE INSERT ON isolation_result FOR EACH ROW WHEN (NEW.organization_id = '` + y.tenants[2].String() + `') EXECUTE FUNCTION hold_result()`)
+	asked, err := y.desk.AskProof(ctx, riley, "", "")
+	require.NoError(t, err)
+	y.eventually(60*time.Second, "1", `SELECT count(*)::text FROM pg_locks WHERE locktype = 'advisory' AND objid = 43 AND NOT granted`)
+	y.running.kill(t)
+	y.exec(`SELECT pg_terminate_backend(pid, 5000) FROM pg_locks WHERE locktype = 'advisory' AND objid = 43 AND NOT granted`)
+	require.NoError(t, conn.Close(ctx))
+	y.exec(`DROP TRIGGER hold_result ON isolation_result`)
+	const found = `SELECT string_agg(organization_id || ' ' || proved_at, ',' ORDER BY organization_id) FROM isolation_result WHERE run_id = $1 AND part IS NOT NULL`
+	before := y.text(found, asked.ID)
+	require.Equal(t, "2", y.text(`SELECT count(*)::text FROM isolation_result WHERE run_id = $1`, asked.ID))
+
+	// What a quarter of an hour would do: the dead process's job is given to another.
+	y.exec(`UPDATE river_job SET state = 'available' WHERE kind = 'isolation' AND state = 'running'`)
+	y.running = y.start()
+	file, err := y.desk.Report(ctx, riley, y.wait(asked).ID)
+	require.NoError(t, err)
+	key, err := isolation.ParseKey(y.isolationPub)
+	require.NoError(t, err)
+	r, err := isolation.Verify(file, key)
+	require.NoError(t, err)
+	requireProven(t, r)
+	require.Len(t, r.Tenants, 3)
+	require.Equal(t, before, y.text(`SELECT string_agg(organization_id || ' ' || proved_at, ',' ORDER BY organization_id) FROM isolation_result WHERE run_id = $1 AND organization_id <> $2`, asked.ID, y.tenants[2]),
+		"what was found before the kill stands")
+	require.Equal(t, "0", y.text(`SELECT count(*)::text FROM isolation_result WHERE part IS NOT NULL`), "the report has it all")
+}
