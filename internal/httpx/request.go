@@ -27,7 +27,7 @@ var (
 	ErrDraining = errors.New("the process is stopping")
 	// ErrTooLong: the request took longer than Config.RequestTime.
 	ErrTooLong = errors.New("the request took too long")
-	errDone     = errors.New("the request is over")
+	errDone    = errors.New("the request is over")
 )
 
 // HeaderRequestID names a request in both directions.

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"fmt"
 	"io/fs"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5/stdlib"
@@ -74,15 +75,24 @@ func migrate(ctx context.Context, db *sql.DB, fsys fs.FS, dir string, o MigrateO
 
 // LatestVersion returns the number of the last migration of dir in fsys.
 func LatestVersion(fsys fs.FS, dir string) (int64, error) {
+	all, err := Versions(fsys, dir)
+	if err != nil || len(all) == 0 {
+		return 0, err
+	}
+	return slices.Max(all), nil
+}
+
+// Versions returns the numbers of the migrations of dir in fsys.
+func Versions(fsys fs.FS, dir string) ([]int64, error) {
 	entries, err := fs.ReadDir(fsys, dir)
 	if err != nil {
-		return 0, fmt.Errorf("reading migrations %q: %w", dir, err)
+		return nil, fmt.Errorf("reading migrations %q: %w", dir, err)
 	}
-	var latest int64
+	all := []int64{}
 	for _, e := range entries {
-		if n, err := goose.NumericComponent(e.Name()); err == nil && n > latest {
-			latest = n
+		if n, err := goose.NumericComponent(e.Name()); err == nil {
+			all = append(all, n)
 		}
 	}
-	return latest, nil
+	return all, nil
 }

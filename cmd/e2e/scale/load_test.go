@@ -84,12 +84,12 @@ func (c *caller) read(ctx context.Context, n *tenant) error {
 
 // latencies are those of one kind of load.
 type latencies struct {
-	Load        string        `json:"load"`
-	Requests    int           `json:"requests"`
-	PerSecond   float64       `json:"per_second"`
-	P50         time.Duration `json:"p50"`
-	P99         time.Duration `json:"p99"`
-	Max         time.Duration `json:"max"`
+	Load      string        `json:"load"`
+	Requests  int           `json:"requests"`
+	PerSecond float64       `json:"per_second"`
+	P50       time.Duration `json:"p50"`
+	P99       time.Duration `json:"p99"`
+	Max       time.Duration `json:"max"`
 }
 
 // drive has as many clients work until there is no next one or the time is over. The
