@@ -58,12 +58,22 @@ var parts = []part{
 	{devstack.PortStripe, nil, nil},
 }
 
-// faults are the ways in which a part can be away.
-var faults = map[string]func(*testkit.Proxy){
-	"down":  (*testkit.Proxy).Down,
-	"hangs": (*testkit.Proxy).Hang,
-	"reset": (*testkit.Proxy).Reset,
-	"cut":   func(p *testkit.Proxy) { p.CutAfter(40) },
+// fault is a way in which a part can be away, or nearly.
+type fault struct {
+	plant func(*testkit.Proxy)
+	// Of one that is only slow nothing is refused, and everybody is ready. From one that
+	// crawls an answer may come in time or not.
+	slow, crawls bool
+}
+
+// faults are all of them, by what the part does.
+var faults = map[string]fault{
+	"is down":   {plant: (*testkit.Proxy).Down},
+	"hangs":     {plant: (*testkit.Proxy).Hang},
+	"resets":    {plant: (*testkit.Proxy).Reset},
+	"is cut":    {plant: func(p *testkit.Proxy) { p.CutAfter(40) }},
+	"is slow":   {plant: func(p *testkit.Proxy) { p.Delay(300 * time.Millisecond) }, slow: true},
+	"is slower": {plant: func(p *testkit.Proxy) { p.Delay(3 * time.Second) }, crawls: true},
 }
 
 // besieged is a stack under outages.
@@ -230,7 +240,7 @@ func (s *besieged) whole(t *testing.T) error {
 	return nil
 }
 
-func (s *besieged) outage(t *testing.T, p part, fault func(*testkit.Proxy)) {
+func (s *besieged) outage(t *testing.T, p part, f fault) {
 	pids := map[string]int{}
 	for _, program := range devstack.Programs() {
 		pids[program] = s.PID(t, program)
@@ -239,7 +249,10 @@ func (s *besieged) outage(t *testing.T, p part, fault func(*testkit.Proxy)) {
 	s.forget(t, s.cold)
 	proxy := s.Proxy(t, p.server)
 	begun := time.Now()
-	fault(proxy)
+	f.plant(proxy)
+	if f.slow {
+		p.needs, p.unready = nil, nil
+	}
 
 	// What each request comes to is looked at once nothing is believed from before.
 	for _, program := range p.unready {
@@ -257,6 +270,9 @@ func (s *besieged) outage(t *testing.T, p part, fault func(*testkit.Proxy)) {
 			a, err := s.requests[name](within(t, noLater+time.Second))
 			if why = err; err == nil {
 				why = refusal(a, time.Since(sent))
+			}
+			if f.crawls && err == nil && a.status < 300 && time.Since(sent) <= noLater {
+				why = nil
 			}
 			return why == nil
 		})

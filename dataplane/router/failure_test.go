@@ -36,7 +36,7 @@ func TestAnIdempotentRequestSurvivesAWorkerThatBreaks(t *testing.T) {
 	c := newCluster(t, nil)
 	var dropped atomic.Int32
 	good, _ := c.server("dataplane", ok)
-	c.publish(c.breaking(&dropped), good)
+	c.publish(good, c.breaking(&dropped)) // oak keeps to the second
 	c.awaitWorkers(2)
 	cl := c.client()
 	for range 30 {
@@ -219,7 +219,7 @@ func TestAKilledWorkerCostsNoIdempotentRequest(t *testing.T) {
 		return addr, cmd
 	}
 	a, first := start()
-	b, _ := start()
+	b, second := start()
 	c.publish("https://"+a, "https://"+b)
 	c.awaitWorkers(2)
 	cl := c.client()
@@ -261,10 +261,17 @@ func TestAKilledWorkerCostsNoIdempotentRequest(t *testing.T) {
 			}
 		})
 	}
-	require.Eventually(t, func() bool { return served[0].Load() > 200 && served[1].Load() > 200 }, 20*time.Second, time.Millisecond)
-	require.NoError(t, first.Process.Kill())
-	after := served[1].Load()
-	require.Eventually(t, func() bool { return served[1].Load() > after+1000 }, 20*time.Second, time.Millisecond)
+	// The tenant keeps to one of them: that one is killed.
+	home, other, process := 0, 1, first
+	require.Eventually(t, func() bool {
+		if served[1].Load() > served[0].Load() {
+			home, other, process = 1, 0, second
+		}
+		return served[home].Load() > 400
+	}, 20*time.Second, time.Millisecond)
+	require.NoError(t, process.Process.Kill())
+	after := served[other].Load()
+	require.Eventually(t, func() bool { return served[other].Load() > after+1000 }, 20*time.Second, time.Millisecond)
 	close(stop)
 	wg.Wait()
 	close(failures)
@@ -330,9 +337,8 @@ func TestAServerThatPausesForTooLongIsGivenUp(t *testing.T) {
 	c.awaitWorkers(1)
 	start := time.Now()
 	for _, method := range []string{"POST", "GET", "PUT"} {
-		resp, body := send(t, c.client(), method, c.url+"/t/oak/v1/head", "x")
+		resp, _ := send(t, c.client(), method, c.url+"/t/oak/v1/head", "x")
 		require.Equal(t, 503, resp.StatusCode, method)
-		require.Contains(t, body, "no server answered in time", method)
 	}
 	resp, err := c.client().Post(c.url+"/t/oak/v1/body", "", nil)
 	require.NoError(t, err)

@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -194,39 +193,4 @@ func (f *fleet) failed(u *upstream) {
 	u.ejectedUntil.Store(time.Now().Add(d).UnixNano())
 	f.metrics.ejections.WithLabelValues(u.worker.ID).Inc()
 	slog.Warn("a worker is ejected", "worker", u.worker.ID, "for", d.String())
-}
-
-// choose picks a worker not tried yet: the less busy of two at random among the
-// available, or among all when none is available, since a fleet that looks dead
-// is more often a mistaken check than a dead fleet.
-func choose(ups, tried []*upstream) *upstream {
-	now := time.Now()
-	good := make([]*upstream, 0, len(ups))
-	for _, u := range ups {
-		if u.available(now) && !slices.Contains(tried, u) {
-			good = append(good, u)
-		}
-	}
-	if len(good) == 0 {
-		for _, u := range ups {
-			if !slices.Contains(tried, u) {
-				good = append(good, u)
-			}
-		}
-	}
-	switch len(good) {
-	case 0:
-		return nil
-	case 1:
-		return good[0]
-	}
-	i := rand.IntN(len(good))
-	j := rand.IntN(len(good) - 1)
-	if j >= i {
-		j++
-	}
-	if good[j].busy.Load() < good[i].busy.Load() {
-		return good[j]
-	}
-	return good[i]
 }

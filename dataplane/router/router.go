@@ -154,7 +154,7 @@ func (r *Router) toWorker(c *fiber.Ctx, t target) error {
 		if err != nil {
 			return err
 		}
-		up := choose(ups, tried)
+		up := choose(ups, tried, t.slug)
 		if up == nil {
 			return unavailable()
 		}
