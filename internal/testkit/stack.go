@@ -93,6 +93,11 @@ func (s *RunningStack) Superuser(database string) string {
 	return (&PG{info: postgresInfo{SuperuserDSN: s.info.Superuser}}).SuperuserDSN(database)
 }
 
+// Database is one of the stack's databases, for those who count and plant in it.
+func (s *RunningStack) Database(name string) *DB {
+	return &DB{Name: name, pg: &PG{info: postgresInfo{SuperuserDSN: s.info.Superuser}}}
+}
+
 // Log returns what a program has logged so far.
 func (s *RunningStack) Log(t testing.TB, program string) string {
 	t.Helper()

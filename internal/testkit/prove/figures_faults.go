@@ -25,6 +25,14 @@ var KilledGate = declare(Figure{
 	By: []string{provisionerTests + "TestKilledWhileAGateMovesItFollows"},
 })
 
+// KilledAgreement kills control planes in acts on agreements.
+var KilledAgreement = declare(Figure{
+	Area: Faults, Name: "kill-agreement", Promises: "L2 L3",
+	Tried: "SIGKILLs in writes of drafting, signing, countersigning and ending agreements", Found: "acts that happened without their entry, or in part",
+	Least: 3, Nightly: 20, Plants: 1,
+	By: []string{"./cmd/e2e TestKilledInAnAgreementItIsWholeOrNot"},
+})
+
 // KilledSealing kills sealers.
 var KilledSealing = declare(Figure{
 	Area: Faults, Name: "kill-sealing", Promises: "U2 U3",
