@@ -9,6 +9,8 @@ import (
 
 	"github.com/caresphere/caresphere/internal/isolation"
 	"github.com/caresphere/caresphere/internal/pg"
+	"github.com/caresphere/caresphere/internal/testkit/prove"
+	"github.com/caresphere/caresphere/tenants"
 )
 
 // TestAProofOfManyGoesOnWhereItWas kills the provisioner in the middle of a proof that
@@ -51,4 +53,24 @@ func TestAProofOfManyGoesOnWhereItWas(t *testing.T) {
 	require.Equal(t, before, y.text(`SELECT string_agg(organization_id || ' ' || proved_at, ',' ORDER BY organization_id) FROM isolation_result WHERE run_id = $1 AND organization_id <> $2`, asked.ID, y.tenants[2]),
 		"what was found before the kill stands")
 	require.Equal(t, "0", y.text(`SELECT count(*)::text FROM isolation_result WHERE part IS NOT NULL`), "the report has it all")
+}
+
+// TestATableThatTheCatalogHidesIsFound takes away the dependency by which a look at a
+// tenant finds its tables, as only a superuser can.
+func TestATableThatTheCatalogHidesIsFound(t *testing.T) {
+	y := newYard(t, 2)
+	requireProven(t, y.prove(""))
+	const row = `classid = 'pg_class'::regclass AND refclassid = 'pg_namespace'::regclass AND objid = '`
+	table := tenants.SchemaName(y.tenants[0]) + `.client'::regclass`
+	y.cellExec(`CREATE TABLE public.kept AS SELECT * FROM pg_depend WHERE ` + row + table)
+	y.cellExec(`DELETE FROM pg_depend WHERE ` + row + table)
+	r := y.prove("")
+	for _, one := range r.Tenants {
+		require.Equal(t, isolation.Failed, one.Verdict, "it is somebody's, and nobody's look finds it")
+		require.Contains(t, all(one), "relation client is not declared")
+	}
+	y.cellExec(`INSERT INTO pg_depend SELECT * FROM public.kept`)
+	y.cellExec(`DROP TABLE public.kept`)
+	requireProven(t, y.prove(""))
+	prove.Plant(t, prove.IsolationDeclared, 1, 1)
 }

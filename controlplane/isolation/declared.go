@@ -2,6 +2,7 @@ package isolation
 
 import (
 	"context"
+	_ "embed"
 	"errors"
 	"fmt"
 
@@ -181,10 +182,36 @@ func (p *Prover) shared(ctx context.Context, v versions) ([]difference, *referen
 			return fmt.Errorf("beginning to look: %w", err)
 		}
 		found, err := sharedFacts(ctx, tx)
+		if err != nil {
+			return err
+		}
 		list = compare(ref.cell, found)
+		unseen, err := hidden(ctx, tx)
+		list = append(list, unseen...)
 		return err
 	})
 	return list, ref, err
+}
+
+//go:embed hidden.sql
+var hiddenSQL string
+
+// hidden returns what tenants' schemas hold that a look at one of them does not see.
+func hidden(ctx context.Context, tx querier) ([]difference, error) {
+	rows, err := tx.Query(ctx, hiddenSQL)
+	if err != nil {
+		return nil, fmt.Errorf("looking for what no dependency names: %w", err)
+	}
+	var list []difference
+	var schema, what string
+	_, err = pgx.ForEachRow(rows, []any{&schema, &what}, func() error {
+		list = append(list, difference{found: &fact{Object: schema, Property: what, Value: "no dependency names it"}})
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("looking for what no dependency names: %w", err)
+	}
+	return list, nil
 }
 
 // readable says an error without what a library may have quoted.

@@ -85,7 +85,9 @@ func (p *Prover) trySQLPeer(ctx context.Context, s *sheet, conn *pgx.Conn, other
 // tablesOf lists what there is and not what should be: a table that nobody declared
 // must be out of reach as well.
 func (p *Prover) tablesOf(ctx context.Context, schema string) ([]string, error) {
-	rows, err := p.Cell.Query(ctx, `SELECT c.relname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+	rows, err := p.Cell.Query(ctx, `SELECT c.relname::text FROM pg_namespace n
+		JOIN pg_depend d ON d.refclassid = 'pg_namespace'::regclass AND d.refobjid = n.oid AND d.classid = 'pg_class'::regclass
+		JOIN pg_class c ON c.oid = d.objid AND c.relnamespace = n.oid
 		WHERE n.nspname = $1 AND c.relkind IN ('r', 'p', 'v', 'm', 'f') ORDER BY 1`, schema)
 	if err != nil {
 		return nil, fmt.Errorf("listing tables: %w", err)

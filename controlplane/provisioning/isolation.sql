@@ -7,8 +7,15 @@ WITH tenant AS (
     LEFT JOIN pg_roles r ON r.rolname = $2
 ), relation AS (
     SELECT c.oid, c.relname, c.relkind, c.relowner, c.relacl, c.relrowsecurity, c.relforcerowsecurity, c.relname = $3 AS ledger
-    FROM pg_class c, tenant t
-    WHERE c.relnamespace = t.schema AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
+    FROM tenant t, pg_class c
+    -- By the dependency, which has an index, and not by the schema, which has none.
+    WHERE c.oid IN (SELECT d.objid FROM pg_depend d WHERE d.refclassid = 'pg_namespace'::regclass AND d.refobjid = t.schema AND d.classid = 'pg_class'::regclass)
+      AND c.relnamespace = t.schema AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
+), routine AS (
+    SELECT p.proname, p.proacl, p.prosecdef
+    FROM tenant t, pg_proc p
+    WHERE p.oid IN (SELECT d.objid FROM pg_depend d WHERE d.refclassid = 'pg_namespace'::regclass AND d.refobjid = t.schema AND d.classid = 'pg_proc'::regclass)
+      AND p.pronamespace = t.schema
 ), grants AS (
     SELECT r.relname, r.relkind, r.relowner, r.ledger, a.grantee, a.privilege_type, a.is_grantable, NULL::name AS attname
     FROM relation r, aclexplode(r.relacl) a
@@ -65,9 +72,9 @@ WHERE grantee <> relowner AND (ledger OR grantee IS NULL OR is_grantable
     -- A whole row may be read or deleted; what is written is named by column.
     OR (grantee = tenant.role AND attname IS NULL AND privilege_type IN ('INSERT', 'UPDATE')))
 UNION ALL
-SELECT p.proname::text, 'anybody may run the function' FROM pg_proc p, tenant t
-WHERE p.pronamespace = t.schema AND (p.proacl IS NULL OR EXISTS (SELECT FROM aclexplode(p.proacl) a WHERE a.grantee = 0))
+SELECT p.proname::text, 'anybody may run the function' FROM routine p
+WHERE (p.proacl IS NULL OR EXISTS (SELECT FROM aclexplode(p.proacl) a WHERE a.grantee = 0))
 UNION ALL
-SELECT p.proname::text, 'the function runs with its owner''s rights' FROM pg_proc p, tenant t
-WHERE p.pronamespace = t.schema AND p.prosecdef
+SELECT p.proname::text, 'the function runs with its owner''s rights' FROM routine p
+WHERE p.prosecdef
 ORDER BY 1, 2

@@ -16,7 +16,8 @@ var IsolationDeclared = declare(Figure{
 	Tried: "facts of the catalog compared with the migrations", Found: "that differ",
 	Least: 900, Plants: 30,
 	By: []string{provisionerTests + "TestSoundTenantsAreProven", provisionerTests + "TestDriftIsFoundQuarantinedAndMended",
-		provisionerTests + "TestDriftBesideTheCatalogIsFoundAndMended", provisionerTests + "TestWhatTenantsShareCountsAgainstEach"},
+		provisionerTests + "TestDriftBesideTheCatalogIsFoundAndMended", provisionerTests + "TestWhatTenantsShareCountsAgainstEach",
+		provisionerTests + "TestATableThatTheCatalogHidesIsFound"},
 })
 
 // IsolationStack is the proof of a running stack as an operator asks for it.
