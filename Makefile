@@ -47,6 +47,12 @@ prove: build ## run the proofs on a fresh stack: a line a figure, 1 on any surpr
 bench: ## measure the hot paths
 	$(HARNESS) -- go test -p 1 -timeout 40m -run '^$$' -bench . $(ARGS) $(BENCH)
 
+# How many tenants to measure at, ascending; docs/scale.md says what it gave.
+SIZES ?= 10,1000
+.PHONY: scale
+scale: ## measure a stack as its tenants grow (SIZES=10,1000,10000: hours)
+	CARESPHERE_SCALE=$(SIZES) CARESPHERE_SCALE_FILE=$(CURDIR)/bin/scale.json $(HARNESS) -- go test -count=1 -v -timeout 12h $(ARGS) ./cmd/e2e/scale
+
 .PHONY: lint
 lint: $(GOLANGCI) ## check the rules of the code
 	$(GOLANGCI) run --allow-parallel-runners $(PKG)

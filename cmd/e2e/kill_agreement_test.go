@@ -60,7 +60,9 @@ var acts = []struct {
 		_, err := s.operator.CountersignBAA(ctx, s.baa.ID, signature("Riley Stone", "", s.baa))
 		return err
 	}},
-	{"terminate", "terminated", func(ctx context.Context, s *signing) error { return s.operator.TerminateBAA(ctx, s.baa.ID, "for the test") }},
+	{"terminate", "terminated", func(ctx context.Context, s *signing) error {
+		return s.operator.TerminateBAA(ctx, s.baa.ID, "for the test")
+	}},
 }
 
 // agreementsWrong says where the organization's agreements and the trail disagree: each
