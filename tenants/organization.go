@@ -98,8 +98,12 @@ type Organization struct {
 
 var slugPattern = regexp.MustCompile(`^[a-z](?:[a-z0-9]|-[a-z0-9]){1,38}$`)
 
+// AbsentSlug stands in the path of a request for an organization that has no route. No
+// organization has that name.
+const AbsentSlug = "absent"
+
 // reservedSlugs would be confused with our own paths or people.
-var reservedSlugs = map[string]bool{"admin": true, "api": true, "caresphere": true, "control": true,
+var reservedSlugs = map[string]bool{AbsentSlug: true, "admin": true, "api": true, "caresphere": true, "control": true,
 	"dev": true, "operator": true, "ops": true, "platform": true, "support": true, "system": true, "www": true}
 
 // ParseSlug checks the short name that stands in a tenant's URLs: 2 to 39 lower

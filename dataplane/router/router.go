@@ -111,7 +111,11 @@ func (r *Router) forward(c *fiber.Ctx) error {
 		if slug == "" || rest == "" {
 			return tenants.NotFound()
 		}
-		return r.toWorker(c, target{slug: slug, path: path})
+		t := target{slug: slug, path: path}
+		if _, ok := r.cfg.Routes.BySlug(slug); !ok {
+			t = absent(rest)
+		}
+		return r.toWorker(c, t)
 	default:
 		obs.SetRoute(c, labelControl)
 		return r.toControl(c)
@@ -123,6 +127,14 @@ func (r *Router) forward(c *fiber.Ctx) error {
 type target struct {
 	slug, path string
 	any        bool
+}
+
+// absent is the target of a request for an organization that has no route. Any worker
+// answers it as it answers a stranger's for one that has: who has no session learns
+// that, and not which names are customers. The name in the path is nobody's, so that a
+// withdrawn route stays one whatever the worker holds.
+func absent(rest string) target {
+	return target{path: "/t/" + tenants.AbsentSlug + "/" + rest, any: true}
 }
 
 // candidates looks the target up in the newest table.
