@@ -17,15 +17,23 @@ const (
 )
 
 // Watch repairs what a killed process left, until the context ends: it asks again
-// for organizations that are being provisioned by nobody, applies gates whose job
-// is lost or slow, and notes that this process is alive.
+// for organizations that are being provisioned by nobody and for rotations that nobody
+// takes on, applies gates whose job is lost or slow, asks for the rotation of old
+// keys, and notes that this process is alive.
 func (p *Provisioner) Watch(ctx context.Context, queue inserts) {
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
+	var asked time.Time
 	for {
 		wctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 		if err := p.watchOnce(wctx, queue); err != nil && ctx.Err() == nil {
 			p.Log.WarnContext(ctx, "the provisioner's watch failed", "error", err)
+		}
+		if now := time.Now(); now.Sub(asked) > rotateAskEvery {
+			asked = now
+			if _, err := p.AskDueRotations(wctx); err != nil && ctx.Err() == nil {
+				p.Log.WarnContext(ctx, "scheduled rotations were not asked for", "error", err)
+			}
 		}
 		cancel()
 		select {
@@ -55,6 +63,9 @@ func (p *Provisioner) watchOnce(ctx context.Context, queue inserts) error {
 			return wrap(err, "asking for provisioning again")
 		}
 		p.Log.WarnContext(ctx, "provisioning had stopped and goes on", "tenant", id.String())
+	}
+	if err := p.resumeRotations(ctx, queue); err != nil {
+		return err
 	}
 	return wrap(p.q.HeartbeatSet(ctx, store.HeartbeatSetParams{Name: heartbeatName, Detail: p.Holder}), "noting the heartbeat")
 }
