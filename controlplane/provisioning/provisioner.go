@@ -75,7 +75,7 @@ type Config struct {
 	// DefaultLeaseLife if zero.
 	LeaseLife time.Duration
 	// RotateGrace is how long the old version of a key still unwraps after everything
-	// was rewrapped: DefaultRotateGrace if zero, none if negative. It outlasts whatever a worker does
+	// was rewrapped: DefaultRotateGrace if zero. It outlasts whatever a worker does
 	// with a data key that it was just given.
 	RotateGrace time.Duration
 	// RotateEvery is the age at which a key is rotated by itself; DefaultRotateEvery if zero.
@@ -96,7 +96,7 @@ type Provisioner struct {
 func New(c Config) (*Provisioner, error) {
 	switch {
 	case c.Control == nil, c.Cell == nil, c.CellDSN == "", c.CellID == "", c.Keys == nil, c.Rewrapper == nil, c.Objects == nil,
-		c.Gatekeeper == nil, c.Authority == nil, c.ProbeSigner == nil, c.PublicOrigin == "", c.ProbeTLS == nil, c.Holder == "", c.LeaseLife < 0, c.RotateEvery < 0:
+		c.Gatekeeper == nil, c.Authority == nil, c.ProbeSigner == nil, c.PublicOrigin == "", c.ProbeTLS == nil, c.Holder == "", c.LeaseLife < 0, c.RotateGrace < 0, c.RotateEvery < 0:
 		return nil, errors.New("provisioning: the configuration lacks a part or has an impossible one")
 	}
 	if c.Log == nil {
@@ -108,11 +108,8 @@ func New(c Config) (*Provisioner, error) {
 	if c.LeaseLife == 0 {
 		c.LeaseLife = DefaultLeaseLife
 	}
-	switch {
-	case c.RotateGrace == 0:
+	if c.RotateGrace == 0 {
 		c.RotateGrace = DefaultRotateGrace
-	case c.RotateGrace < 0:
-		c.RotateGrace = 0
 	}
 	if c.RotateEvery == 0 {
 		c.RotateEvery = DefaultRotateEvery
