@@ -3,7 +3,6 @@ package provisioning_test
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -11,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
+	"github.com/caresphere/caresphere/controlplane/cptest"
 	"github.com/caresphere/caresphere/controlplane/provisioning"
 	"github.com/caresphere/caresphere/internal/kms"
 	"github.com/caresphere/caresphere/internal/phi"
@@ -49,131 +49,22 @@ func rotated(ctx context.Context, p *provisioning.Provisioner, org tenants.ID) e
 	}
 }
 
-// keySource keeps the tenant's data keys as a worker does: through its own login.
-type keySource struct{ b *bundle }
-
-func (s keySource) system(ctx context.Context, tenant tenants.ID, fn func(pgx.Tx) error) error {
-	conn, key, err := s.b.login(ctx, tenant)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = conn.Close(ctx) }()
-	return as(conn, key, tenantdb.KindSystem, tenants.Actor{TenantID: tenant}, fn)
-}
-
-func (s keySource) one(ctx context.Context, tenant tenants.ID, where string, arg any) (k phi.StoredKey, err error) {
-	err = s.system(ctx, tenant, func(tx pgx.Tx) error {
-		return tx.QueryRow(ctx, `SELECT id, purpose, wrapped, kms_version, created_at FROM data_key WHERE `+where, arg).
-			Scan(&k.ID, &k.Purpose, &k.Wrapped, &k.Version, &k.CreatedAt)
-	})
-	if errors.Is(err, pgx.ErrNoRows) {
-		err = tenants.NotFound()
-	}
-	return k, err
-}
-
-func (s keySource) Newest(ctx context.Context, tenant tenants.ID, purpose string) (phi.StoredKey, error) {
-	return s.one(ctx, tenant, `purpose = $1 ORDER BY created_at DESC LIMIT 1`, purpose)
-}
-
-func (s keySource) ByID(ctx context.Context, tenant, id tenants.ID) (phi.StoredKey, error) {
-	return s.one(ctx, tenant, `id = $1`, id)
-}
-
-func (s keySource) Add(ctx context.Context, tenant tenants.ID, k phi.StoredKey) error {
-	return s.system(ctx, tenant, func(tx pgx.Tx) error {
-		_, err := tx.Exec(ctx, `INSERT INTO data_key (id, purpose, wrapped, kms_version) VALUES ($1, $2, $3, $4)`, k.ID, k.Purpose, k.Wrapped, k.Version)
-		return err
-	})
-}
-
-// cipher is one worker's, that remembers no key of another.
-func (b *bundle) cipher(t testing.TB, o phi.Options) *phi.Cipher {
-	t.Helper()
-	c, err := phi.NewCipher(b.keys, keySource{b}, o)
-	require.NoError(t, err)
-	t.Cleanup(c.Close)
-	return c
-}
-
-// record is a sealed field that was written before a rotation.
-type record struct {
-	place  phi.Place
-	sealed []byte
-}
-
-const said = "what was written before"
-
-// seal writes a field on each of so many days, under a data key each.
-func (b *bundle) seal(t testing.TB, org tenants.ID, days int) (list []record) {
-	t.Helper()
-	for day := range days {
-		c := b.cipher(t, phi.Options{Now: func() time.Time { return time.Now().Add(time.Duration(day) * 24 * time.Hour) }})
-		r := record{place: phi.Place{Tenant: org, Table: "client", Column: "name", Row: tenants.NewID()}}
-		var err error
-		r.sealed, err = c.Seal(context.Background(), r.place, phi.NewText(said))
-		require.NoError(t, err)
-		list = append(list, r)
-	}
-	return list
-}
-
-// turned says what is not as one rotation to the version leaves it.
-func (b *bundle) turned(ctx context.Context, t testing.TB, org tenants.ID, version int, list []record) error {
-	s, err := b.keys.Status(ctx, kms.KeyName(org))
-	if err != nil || s.State != kms.StateAlive || s.Version != version || s.MinVersion != version {
-		return fmt.Errorf("its key is %+v, and %d is wanted: %w", s, version, err)
-	}
-	credential, err := tenantdb.LoadCredential(ctx, b.cellAdmin, org)
-	if err != nil {
-		return err
-	}
-	wraps := [][]byte{credential.WrappedKey}
-	rows, err := b.cellAdmin.Query(ctx, `SELECT wrapped, kms_version FROM `+tenants.SchemaName(org)+`.data_key`)
-	if err != nil {
-		return err
-	}
-	for rows.Next() {
-		var (
-			wrapped  []byte
-			recorded int
-		)
-		if err := rows.Scan(&wrapped, &recorded); err != nil {
+// worker is one as seen from data keys.
+func (b *bundle) worker() cptest.Worker {
+	return cptest.Worker{KMS: b.keys, Cell: b.cellAdmin, System: func(ctx context.Context, tenant tenants.ID, fn func(pgx.Tx) error) error {
+		conn, key, err := b.login(ctx, tenant)
+		if err != nil {
 			return err
 		}
-		if wraps = append(wraps, wrapped); recorded != version {
-			return fmt.Errorf("a data key's row says version %d", recorded)
-		}
-	}
-	if err := rows.Err(); err != nil {
-		return err
-	}
-	for _, wrapped := range wraps {
-		if got, err := b.keys.WrapVersion(wrapped); err != nil || got != version {
-			return fmt.Errorf("a key is wrapped by version %d: %w", got, err)
-		}
-	}
-	cipher := b.cipher(t, phi.Options{})
-	for _, r := range list {
-		text, err := cipher.Open(ctx, r.place, r.sealed)
-		if err != nil {
-			return fmt.Errorf("a record written before is not read: %w", err)
-		}
-		if !text.Equal(phi.NewText(said)) {
-			return errors.New("a record written before reads differently")
-		}
-	}
-	conn, _, err := b.login(ctx, org)
-	if err != nil {
-		return fmt.Errorf("its role cannot log in: %w", err)
-	}
-	return conn.Close(ctx)
+		defer func() { _ = conn.Close(ctx) }()
+		return as(conn, key, tenantdb.KindSystem, tenants.Actor{TenantID: tenant}, fn)
+	}}
 }
 
 func TestAKeyIsRotatedAndNothingStaysWrappedByTheOldVersion(t *testing.T) {
 	ctx, b := context.Background(), setup(t)
 	o, other := b.provisioned(t), b.provisioned(t)
-	records, others := b.seal(t, o.id, 3), b.seal(t, other.id, 1)
+	records, others := b.worker().Seal(t, o.id, 3), b.worker().Seal(t, other.id, 1)
 	old, err := tenantdb.LoadCredential(ctx, b.cellAdmin, o.id)
 	require.NoError(t, err)
 	sealed := bytes.Clone(old.Sealed)
@@ -182,9 +73,9 @@ func TestAKeyIsRotatedAndNothingStaysWrappedByTheOldVersion(t *testing.T) {
 
 	id := b.asked(t, o.id)
 	require.NoError(t, rotated(ctx, p, o.id))
-	require.NoError(t, b.turned(ctx, t, o.id, 2, records))
+	require.NoError(t, b.worker().Turned(ctx, o.id, 2, records))
 	require.NoError(t, rotated(ctx, p, o.id), "once more is nothing")
-	require.NoError(t, b.turned(ctx, t, o.id, 2, records))
+	require.NoError(t, b.worker().Turned(ctx, o.id, 2, records))
 	require.Equal(t, "done 1 2 4", b.text(t, `SELECT concat_ws(' ', state, from_version, to_version, wraps) FROM key_rotation WHERE id = $1`, id))
 	require.Equal(t, "key.rotate.begin key.rotate.rotated key.rotate.rewrapped key.rotate.done",
 		b.text(t, `SELECT string_agg(action, ' ' ORDER BY seq) FROM audit_entry WHERE record_id = $1`, id.String()))
@@ -202,16 +93,16 @@ func TestAKeyIsRotatedAndNothingStaysWrappedByTheOldVersion(t *testing.T) {
 	require.ErrorIs(t, err, kms.ErrVersionRetired)
 
 	// The other tenant's key is as it was, and the next rotation goes one further.
-	require.NoError(t, b.turned(ctx, t, other.id, 1, others))
+	require.NoError(t, b.worker().Turned(ctx, other.id, 1, others))
 	b.asked(t, o.id)
 	require.NoError(t, rotated(ctx, p, o.id))
-	require.NoError(t, b.turned(ctx, t, o.id, 3, records))
+	require.NoError(t, b.worker().Turned(ctx, o.id, 3, records))
 }
 
 func TestTheOldVersionServesThroughTheGrace(t *testing.T) {
 	ctx, b := context.Background(), setup(t)
 	o := b.provisioned(t)
-	records := b.seal(t, o.id, 2)
+	records := b.worker().Seal(t, o.id, 2)
 	key, late := kms.KeyName(o.id), tenants.NewID()
 	// A worker that got its data key just before.
 	made, err := b.keys.NewDataKey(ctx, key, "field", late)
@@ -228,11 +119,11 @@ func TestTheOldVersionServesThroughTheGrace(t *testing.T) {
 	require.NoError(t, err, "in the grace the old version unwraps")
 
 	// It stores it late, and its wrap is renewed before the old version is destroyed.
-	require.NoError(t, keySource{b}.Add(ctx, o.id, phi.StoredKey{ID: late, Purpose: "field", Wrapped: made.Wrapped, Version: made.Version}))
+	require.NoError(t, b.worker().Add(ctx, o.id, phi.StoredKey{ID: late, Purpose: "field", Wrapped: made.Wrapped, Version: made.Version}))
 	b.exec(t, `UPDATE key_rotation SET retire_after = now() WHERE id = $1`, id)
 	require.NoError(t, rotated(ctx, b.p, o.id))
-	require.NoError(t, b.turned(ctx, t, o.id, 2, records))
-	stored, err := keySource{b}.ByID(ctx, o.id, late)
+	require.NoError(t, b.worker().Turned(ctx, o.id, 2, records))
+	stored, err := b.worker().ByID(ctx, o.id, late)
 	require.NoError(t, err)
 	plain, err := b.keys.Unwrap(ctx, key, "field", late, stored.Wrapped)
 	require.NoError(t, err)
@@ -242,7 +133,7 @@ func TestTheOldVersionServesThroughTheGrace(t *testing.T) {
 func TestReadsAndWritesGoOnWhileAKeyRotates(t *testing.T) {
 	ctx, b := context.Background(), setup(t)
 	o := b.provisioned(t)
-	records := b.seal(t, o.id, 3)
+	records := b.worker().Seal(t, o.id, 3)
 	p := b.impatient(t)
 	stop, failed := make(chan struct{}), make(chan error, 1)
 	go func() {
@@ -254,12 +145,12 @@ func TestReadsAndWritesGoOnWhileAKeyRotates(t *testing.T) {
 			default:
 			}
 			// Each round is a worker that remembers nothing, on a day of its own.
-			c, err := phi.NewCipher(b.keys, keySource{b}, phi.Options{Now: func() time.Time { return time.Now().Add(time.Duration(n) * 24 * time.Hour) }})
+			c, err := phi.NewCipher(b.keys, b.worker(), phi.Options{Now: func() time.Time { return time.Now().Add(time.Duration(n) * 24 * time.Hour) }})
 			if err == nil {
-				_, err = c.Open(ctx, records[n%len(records)].place, records[n%len(records)].sealed)
+				_, err = c.Open(ctx, records[n%len(records)].Place, records[n%len(records)].Sealed)
 			}
 			if err == nil {
-				_, err = c.Seal(ctx, records[0].place, phi.NewText("x"))
+				_, err = c.Seal(ctx, records[0].Place, phi.NewText("x"))
 			}
 			c.Close()
 			if err != nil {
@@ -286,13 +177,13 @@ func TestReadsAndWritesGoOnWhileAKeyRotates(t *testing.T) {
 	}
 	close(stop)
 	require.NoError(t, <-failed)
-	require.NoError(t, b.turned(ctx, t, o.id, 1+rotations, records))
+	require.NoError(t, b.worker().Turned(ctx, o.id, 1+rotations, records))
 }
 
 func TestAClosedGateKeepsItsKey(t *testing.T) {
 	ctx, b := context.Background(), setup(t)
 	o := b.provisioned(t)
-	records := b.seal(t, o.id, 1)
+	records := b.worker().Seal(t, o.id, 1)
 	p := b.impatient(t)
 	id := b.asked(t, o.id)
 	set := func(state, gate string) {
@@ -310,7 +201,7 @@ func TestAClosedGateKeepsItsKey(t *testing.T) {
 	require.Equal(t, 1, s.Version)
 	set("live", "open")
 	require.NoError(t, rotated(ctx, p, o.id))
-	require.NoError(t, b.turned(ctx, t, o.id, 2, records))
+	require.NoError(t, b.worker().Turned(ctx, o.id, 2, records))
 	require.Empty(t, b.text(t, `SELECT reason FROM key_rotation WHERE id = $1`, id))
 
 	// A key that was destroyed ends its rotation for good.

@@ -40,3 +40,11 @@ var Fenced = declare(Figure{
 	Least: 1, Nightly: 13, Plants: 1,
 	By: []string{provisionerTests + "TestAPausedProcessIsFencedAtEachStep"},
 })
+
+// KilledRotation kills provisioners that rotate a tenant's key.
+var KilledRotation = declare(Figure{
+	Area: Faults, Name: "kill-rotation", Promises: "P3",
+	Tried: "SIGKILLs while keys rotate", Found: "keys not one version further, wraps of an older one, or records that are not read",
+	Least: 5, Nightly: 100, Plants: 2,
+	By: []string{provisionerTests + "TestKilledWhileAKeyRotatesItTurnsOnce"},
+})
