@@ -201,7 +201,7 @@ func (r *rotation) rewrap(ctx context.Context) error {
 	}
 	return r.move(ctx, "key.rotate.rewrapped", map[string]string{"to": strconv.Itoa(int(r.row.ToVersion)), "wraps": strconv.Itoa(wraps)},
 		func(q *store.Queries) (int64, error) {
-			return q.RotationRewrapped(ctx, store.RotationRewrappedParams{ID: r.row.ID, Wraps: int32(wraps), GraceSeconds: r.p.RotateGrace.Seconds()}) //nolint:gosec // a count of rows
+			return q.RotationRewrapped(ctx, store.RotationRewrappedParams{ID: r.row.ID, Wraps: int32(wraps), GraceSeconds: r.p.RotateGrace.Seconds()})
 		})
 }
 
@@ -227,7 +227,7 @@ func (r *rotation) retire(ctx context.Context) error {
 		return because("old versions were retired and still serve", nil)
 	}
 	return r.move(ctx, "key.rotate.done", map[string]string{"to": strconv.Itoa(to), "wraps": strconv.Itoa(wraps)}, func(q *store.Queries) (int64, error) {
-		return q.RotationEnd(ctx, store.RotationEndParams{ID: r.row.ID, State: RotationDone, Wraps: int32(wraps)}) //nolint:gosec // a count of rows
+		return q.RotationEnd(ctx, store.RotationEndParams{ID: r.row.ID, State: RotationDone, Wraps: int32(wraps)})
 	})
 }
 

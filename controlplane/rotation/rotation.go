@@ -156,7 +156,7 @@ func (s *Service) Keys(ctx context.Context, a tenants.Actor, slug, after string,
 	if err := operator(a); err != nil {
 		return nil, err
 	}
-	rows, err := store.New(s.pool).RotationKeys(ctx, store.RotationKeysParams{Slug: slug, AfterSlug: after, Count: int32(min(count, 500))}) //nolint:gosec // bounded
+	rows, err := store.New(s.pool).RotationKeys(ctx, store.RotationKeysParams{Slug: slug, AfterSlug: after, Count: int32(min(count, 500))})
 	if err != nil {
 		return nil, fmt.Errorf("listing keys: %w", err)
 	}

@@ -353,12 +353,13 @@ WHERE r.cell_id = $1 AND r.finished_at IS NULL
   AND NOT EXISTS (
       SELECT 1 FROM river_job j
       WHERE j.kind = 'rotate_key' AND j.state IN ('available', 'scheduled', 'retryable', 'pending')
+        AND j.scheduled_at < now() + interval '10 minutes'
         AND j.args @> jsonb_build_object('organization_id', r.organization_id::text))
 ORDER BY r.asked_at
 LIMIT 100
 `
 
-// Under way, due, allowed to go on, worked on by nobody, and no job waits to.
+// Under way, due, allowed to go on, worked on by nobody, and no job waits to do it soon.
 func (q *Queries) RotationStalled(ctx context.Context, cellID string) ([]tenants.ID, error) {
 	rows, err := q.db.Query(ctx, rotationStalled, cellID)
 	if err != nil {

@@ -24,7 +24,7 @@ ORDER BY o.id
 LIMIT @count;
 
 -- name: RotationStalled :many
--- Under way, due, allowed to go on, worked on by nobody, and no job waits to.
+-- Under way, due, allowed to go on, worked on by nobody, and no job waits to do it soon.
 SELECT r.organization_id
 FROM key_rotation r
 JOIN organization o ON o.id = r.organization_id
@@ -36,6 +36,7 @@ WHERE r.cell_id = @cell_id AND r.finished_at IS NULL
   AND NOT EXISTS (
       SELECT 1 FROM river_job j
       WHERE j.kind = 'rotate_key' AND j.state IN ('available', 'scheduled', 'retryable', 'pending')
+        AND j.scheduled_at < now() + interval '10 minutes'
         AND j.args @> jsonb_build_object('organization_id', r.organization_id::text))
 ORDER BY r.asked_at
 LIMIT 100;
