@@ -240,3 +240,55 @@ func TestOldKeysAreAskedForBySchedule(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, 1, n, "and is due again when it is old")
 }
+
+// flaky is a KMS that does not answer while it is away.
+type flaky struct {
+	provisioning.Rewrapper
+	away bool
+}
+
+func (f *flaky) Rewrap(ctx context.Context, key, purpose string, id tenants.ID, wrapped []byte) ([]byte, int, error) {
+	if f.away {
+		return nil, 0, fmt.Errorf("planted: %w", kms.ErrUnavailable)
+	}
+	return f.Rewrapper.Rewrap(ctx, key, purpose, id, wrapped)
+}
+
+// TestNothingIsDestroyedBeforeAllIsRewrapped lets the KMS be away in the middle, and
+// damages a wrap: the old version serves until it is made good.
+func TestNothingIsDestroyedBeforeAllIsRewrapped(t *testing.T) {
+	ctx, b := context.Background(), setup(t)
+	o := b.provisioned(t)
+	records := b.worker().Seal(t, o.id, 2)
+	kept := &flaky{Rewrapper: b.keys}
+	b.config.Rewrapper = kept
+	p := b.impatient(t)
+	id := b.asked(t, o.id)
+	stopped := func(reason string) {
+		t.Helper()
+		require.Equal(t, "rewrapping "+reason, b.text(t, `SELECT concat_ws(' ', state, reason) FROM key_rotation WHERE id = $1`, id))
+		s, err := b.keys.Status(ctx, kms.KeyName(o.id))
+		require.NoError(t, err)
+		require.Equal(t, kms.Status{State: kms.StateAlive, Version: 2, MinVersion: 1}, s, "it is rotated once, however often it is tried")
+	}
+	kept.away = true
+	for range 2 {
+		require.ErrorIs(t, rotated(ctx, p, o.id), kms.ErrUnavailable)
+		stopped("the key service does not answer; it is tried again")
+	}
+	kept.away = false
+
+	flip := func() {
+		_, err := b.cellAdmin.Exec(ctx, `UPDATE `+tenants.SchemaName(o.id)+`.data_key SET wrapped = set_byte(wrapped, 40, get_byte(wrapped, 40) # 1)
+			WHERE id = (SELECT max(id::text)::uuid FROM `+tenants.SchemaName(o.id)+`.data_key)`)
+		require.NoError(t, err)
+	}
+	flip()
+	for range 2 {
+		require.ErrorIs(t, rotated(ctx, p, o.id), kms.ErrIntegrity)
+		stopped("a wrapped key of this organization failed its check: a person has to look")
+	}
+	flip()
+	require.NoError(t, rotated(ctx, p, o.id))
+	require.NoError(t, b.worker().Turned(ctx, o.id, 2, records))
+}
