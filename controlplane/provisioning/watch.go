@@ -2,6 +2,7 @@ package provisioning
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/caresphere/caresphere/controlplane/jobs"
@@ -64,10 +65,9 @@ func (p *Provisioner) watchOnce(ctx context.Context, queue inserts) error {
 		}
 		p.Log.WarnContext(ctx, "provisioning had stopped and goes on", "tenant", id.String())
 	}
-	if err := p.resumeRotations(ctx, queue); err != nil {
-		return err
-	}
-	return wrap(p.q.HeartbeatSet(ctx, store.HeartbeatSetParams{Name: heartbeatName, Detail: p.Holder}), "noting the heartbeat")
+	// A rotation is in no hurry: what ails one does not make this process look dead.
+	return errors.Join(p.resumeRotations(ctx, queue),
+		wrap(p.q.HeartbeatSet(ctx, store.HeartbeatSetParams{Name: heartbeatName, Detail: p.Holder}), "noting the heartbeat"))
 }
 
 // Ready returns an error unless both databases answer; for readiness.
