@@ -25,7 +25,7 @@ func rootCmd() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(upCmd(bringTenants, seed), doctorCmd(), migrateCmd(), keygenCmd(), cleanCmd(), baaCmd(), auditCmd(), isolationCmd(), censusCmd(), demoCmd(), signInCmd())
+	root.AddCommand(upCmd(bringTenants, seed), doctorCmd(), migrateCmd(), keygenCmd(), cleanCmd(), baaCmd(), auditCmd(), isolationCmd(), keyCmd(), censusCmd(), demoCmd(), signInCmd())
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	sayMisuse(root)
 	return root

@@ -63,12 +63,14 @@ func (p *plane) operatorApp() *fiber.App {
 		Tags: []httpx.Tag{{Name: "Account", Description: "The signed-in operator."},
 			{Name: "Fleet", Description: "The fleet of organizations."},
 			{Name: "Isolation", Description: "Proofs that organizations are apart, and repairs."},
+			{Name: "Keys", Description: "The versions of organizations' keys, and their rotation."},
 			{Name: "Agreements", Description: "Countersigning and ending agreements."}},
 	})}
 	api.RegisterOperatorMe(h)
 	api.RegisterOperator(h, api.OperatorDeps{Fleet: p.fleet, Agreements: p.agreements})
 	api.RegisterOperatorBAA(h, p.agreements)
 	api.RegisterIsolation(h, p.isolation)
+	api.RegisterRotations(h, p.rotations)
 	return app
 }
 

@@ -17,6 +17,7 @@ import (
 	"github.com/caresphere/caresphere/controlplane/members"
 	"github.com/caresphere/caresphere/controlplane/outbox"
 	"github.com/caresphere/caresphere/controlplane/placement"
+	"github.com/caresphere/caresphere/controlplane/rotation"
 	"github.com/caresphere/caresphere/controlplane/session"
 	"github.com/caresphere/caresphere/controlplane/signup"
 	"github.com/caresphere/caresphere/controlplane/web"
@@ -46,6 +47,7 @@ type plane struct {
 	agreements *baa.Service
 	fleet      *fleet.Service
 	isolation  *isolation.Service
+	rotations  *rotation.Service
 	feed       *placement.Feed
 	workers    *placement.Workers
 	reconciler *placement.Reconciler
@@ -155,6 +157,7 @@ func (p *plane) wireOrganizations() error {
 	p.feed = placement.NewFeed(p.pool, func(t tenants.RouteTable) ([]byte, error) { return routes.Sign(t, routeSigner) })
 	p.fleet = fleet.New(p.pool, gates, jobs)
 	p.isolation = isolation.NewService(p.pool, jobs)
+	p.rotations = rotation.NewService(p.pool, jobs)
 	p.agreements, err = baa.New(baa.Config{Pool: p.pool, Gate: gates, Subscriptions: billing.New(p.pool, provider), Jobs: jobs,
 		Platform: s.Platform, Signer: baaSigner, Verifier: baaVerifier})
 	if err != nil {

@@ -53,11 +53,16 @@ func run(ctx context.Context, s settings) error {
 		return err
 	}
 	defer func() { _ = keys.Close() }()
+	rewrapper, err := openRewrapper(ctx, s)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = rewrapper.Close() }()
 	objects, err := blob.Open(s.Blob)
 	if err != nil {
 		return err
 	}
-	p, err := newProvisioner(s, pools, keys, objects, o)
+	p, err := newProvisioner(s, pools, keys, rewrapper, objects, o)
 	if err != nil {
 		return err
 	}
@@ -149,7 +154,7 @@ func (p pools) close() {
 	}
 }
 
-func newProvisioner(s settings, db pools, keys kms.KMS, objects blob.Store, o *obs.Obs) (*provisioning.Provisioner, error) {
+func newProvisioner(s settings, db pools, keys, rewrapper kms.KMS, objects blob.Store, o *obs.Obs) (*provisioning.Provisioner, error) {
 	caCert, err := os.ReadFile(s.TenantCACert)
 	if err != nil {
 		return nil, fmt.Errorf("reading the tenant authority: %w", err)
@@ -185,11 +190,11 @@ func newProvisioner(s settings, db pools, keys kms.KMS, objects blob.Store, o *o
 	host, _ := os.Hostname()
 	return provisioning.New(provisioning.Config{
 		Control: db.control, Cell: db.owner, CellDSN: s.OwnerDSN, CellID: s.CellID,
-		Keys: keys, Objects: objects, Billing: billing.New(db.control, provider), Gatekeeper: placement.NewGates(inserter, nil),
+		Keys: keys, Rewrapper: rewrapper, Objects: objects, Billing: billing.New(db.control, provider), Gatekeeper: placement.NewGates(inserter, nil),
 		Authority: authority, ProbeSigner: signer, PublicOrigin: s.PublicOrigin, ProbeTLS: public,
 		// The id makes a restarted process another holder than the one that was killed.
 		Holder: fmt.Sprintf("%.60s-%s", host, tenants.NewID().Hex()),
-		Log:    o.Log, LeaseLife: s.LeaseLife,
+		Log:    o.Log, LeaseLife: s.LeaseLife, RotateEvery: s.Rotation.Every, RotateGrace: s.Rotation.Grace,
 	})
 }
 

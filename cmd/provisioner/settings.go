@@ -42,6 +42,8 @@ type settings struct {
 	Checks checkSettings
 
 	Isolation isolationSettings
+
+	Rotation rotationSettings
 }
 
 // secretFile reads a file that holds one line. The error names the file only.

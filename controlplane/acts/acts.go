@@ -22,7 +22,7 @@ import (
 var System = tenants.Actor{Kind: tenants.ActorSystem}
 
 // Do runs fn in a transaction and writes ev in it. fn may complete ev, with what
-// it learned. A refusal (forbidden, not found, second factor, conflict) rolls
+// it learned. A refusal (forbidden, not found, second factor, conflict, gate closed) rolls
 // everything back and leaves a row of its own with the outcome denied; if even
 // that cannot be written, the caller learns of the failure, not of the refusal.
 func Do(ctx context.Context, db pg.Beginner, actor tenants.Actor, ev audit.Event, fn func(tx pgx.Tx, ev *audit.Event) error) error {
@@ -46,7 +46,7 @@ func Do(ctx context.Context, db pg.Beginner, actor tenants.Actor, ev audit.Event
 
 func refused(err error) bool {
 	switch tenants.KindOf(err) {
-	case tenants.KindForbidden, tenants.KindNotFound, tenants.KindSecondFactor, tenants.KindConflict:
+	case tenants.KindForbidden, tenants.KindNotFound, tenants.KindSecondFactor, tenants.KindConflict, tenants.KindGateClosed:
 		return true
 	}
 	return false

@@ -93,3 +93,19 @@ func (Isolation) Kind() string { return "isolation" }
 func (i Isolation) InsertOpts() river.InsertOpts {
 	return river.InsertOpts{Priority: 2, Queue: QueueIsolation(i.Cell), MaxAttempts: 4}
 }
+
+// QueueRotate is the queue of one cell's key rotations: only its own provisioner has
+// the rights for them. Whoever inserts names it, for the job has no cell.
+func QueueRotate(cell string) string { return "rotate-" + cell }
+
+// RotateKey takes the rotation of the organization's key that is under way as far as
+// it goes. It is not declared unique, for the same reason as Provision.
+type RotateKey struct {
+	OrganizationID tenants.ID `json:"organization_id"`
+}
+
+// Kind implements river.JobArgs.
+func (RotateKey) Kind() string { return "rotate_key" }
+
+// InsertOpts implements river.JobArgsWithInsertOpts.
+func (RotateKey) InsertOpts() river.InsertOpts { return river.InsertOpts{Priority: 3} }

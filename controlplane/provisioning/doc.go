@@ -3,7 +3,8 @@
 //
 // It owns the steps (schema, role, tables, key, credential, first owner, storage,
 // billing, route, probe), the lease that lets one process at a time take them, the
-// tenants' login roles, and the renewal of their credentials. Each step looks
+// tenants' login roles, the renewal of their credentials, and the rotation of the
+// tenants' keys. Each step looks
 // whether its work is there, acts, and looks again, so that a process killed
 // anywhere leaves something that the next one completes; every write to the
 // control database and to the cell carries the lease's fence, so that one that was

@@ -41,7 +41,7 @@ func TestProvisioningWithVaultAndS3(t *testing.T) {
 	require.NoError(t, err)
 
 	c := b.config
-	c.Keys, c.Objects = as(vault.RoleProvisioner), objects
+	c.Keys, c.Rewrapper, c.Objects = as(vault.RoleProvisioner), as(vault.RoleRewrapper), objects
 	b.keys = as(vault.RoleWorker)
 	b.p, err = provisioning.New(c)
 	require.NoError(t, err)

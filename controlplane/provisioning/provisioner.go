@@ -47,7 +47,7 @@ type Gatekeeper interface {
 }
 
 // Config is what a Provisioner works with; everything is required but Billing,
-// without which the plan is manual, LeaseLife and Now.
+// without which the plan is manual, and what has a default.
 type Config struct {
 	Control *pgxpool.Pool
 	// Cell is a pool of cell_owner's in the cell's database; CellDSN is its
@@ -57,6 +57,7 @@ type Config struct {
 	CellID  string
 
 	Keys       Keys
+	Rewrapper  Rewrapper
 	Objects    Objects
 	Billing    Billing
 	Gatekeeper Gatekeeper
@@ -73,8 +74,14 @@ type Config struct {
 	// LeaseLife is how long a process that died holds up the others;
 	// DefaultLeaseLife if zero.
 	LeaseLife time.Duration
-	Log       *slog.Logger
-	Now       func() time.Time
+	// RotateGrace is how long the old version of a key still unwraps after everything
+	// was rewrapped: DefaultRotateGrace if zero. It outlasts whatever a worker does
+	// with a data key that it was just given.
+	RotateGrace time.Duration
+	// RotateEvery is the age at which a key is rotated by itself; DefaultRotateEvery if zero.
+	RotateEvery time.Duration
+	Log         *slog.Logger
+	Now         func() time.Time
 }
 
 // Provisioner takes the steps. Safe for concurrent use.
@@ -88,8 +95,8 @@ type Provisioner struct {
 // New checks the configuration and returns a Provisioner. It contacts nothing.
 func New(c Config) (*Provisioner, error) {
 	switch {
-	case c.Control == nil, c.Cell == nil, c.CellDSN == "", c.CellID == "", c.Keys == nil, c.Objects == nil,
-		c.Gatekeeper == nil, c.Authority == nil, c.ProbeSigner == nil, c.PublicOrigin == "", c.ProbeTLS == nil, c.Holder == "", c.LeaseLife < 0:
+	case c.Control == nil, c.Cell == nil, c.CellDSN == "", c.CellID == "", c.Keys == nil, c.Rewrapper == nil, c.Objects == nil,
+		c.Gatekeeper == nil, c.Authority == nil, c.ProbeSigner == nil, c.PublicOrigin == "", c.ProbeTLS == nil, c.Holder == "", c.LeaseLife < 0, c.RotateGrace < 0, c.RotateEvery < 0:
 		return nil, errors.New("provisioning: the configuration lacks a part or has an impossible one")
 	}
 	if c.Log == nil {
@@ -100,6 +107,12 @@ func New(c Config) (*Provisioner, error) {
 	}
 	if c.LeaseLife == 0 {
 		c.LeaseLife = DefaultLeaseLife
+	}
+	if c.RotateGrace == 0 {
+		c.RotateGrace = DefaultRotateGrace
+	}
+	if c.RotateEvery == 0 {
+		c.RotateEvery = DefaultRotateEvery
 	}
 	p := &Provisioner{Config: c, q: store.New(c.Control), client: &http.Client{
 		Timeout:       10 * time.Second,

@@ -7,6 +7,7 @@ import (
 
 	"github.com/caresphere/caresphere/internal/kms/driver"
 	"github.com/caresphere/caresphere/internal/pg"
+	"github.com/caresphere/caresphere/tenants"
 
 	"github.com/jackc/pgx/v5/pgconn"
 )
@@ -59,6 +60,10 @@ func readable(err error) string {
 		return "the key of this organization was destroyed"
 	case errors.Is(err, driver.ErrKeyDisabled):
 		return "the key of this organization is disabled"
+	case tenants.IsKind(err, tenants.KindGateClosed):
+		return gateClosed
+	case errors.Is(err, driver.ErrIntegrity), errors.Is(err, driver.ErrVersionRetired):
+		return "a wrapped key of this organization failed its check: a person has to look"
 	case errors.Is(err, driver.ErrAuth):
 		return "the key service refuses the provisioner's credentials"
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):

@@ -72,7 +72,7 @@ func setup(t testing.TB) *bundle {
 	b.config = provisioning.Config{
 		Control: control, Cell: open(t, b.cell.DSN("cell_owner"), pg.Options{ApplicationName: "provisioner"}),
 		CellDSN: b.cell.DSN("cell_owner"), CellID: "main",
-		Keys: b.keys, Objects: objects, Gatekeeper: placement.NewGates(inserter, nil), Authority: authority(t, b.cell.PG()),
+		Keys: b.keys, Rewrapper: b.keys, Objects: objects, Gatekeeper: placement.NewGates(inserter, nil), Authority: authority(t, b.cell.PG()),
 		ProbeSigner: signer, PublicOrigin: b.probes.server.URL, ProbeTLS: b.probes.client,
 		Holder: "one",
 	}

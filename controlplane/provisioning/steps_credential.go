@@ -4,11 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/caresphere/caresphere/internal/audit"
 	"github.com/caresphere/caresphere/internal/kms/driver"
-	"github.com/caresphere/caresphere/internal/pg"
 	"github.com/caresphere/caresphere/internal/tenantdb"
 	"github.com/caresphere/caresphere/tenants"
 
@@ -75,34 +73,14 @@ func (p *Provisioner) issueCredential(ctx context.Context, tenant tenants.ID, in
 }
 
 // asTenant runs fn in a transaction of the tenant's own login role, with an owner's
-// context. The certificate is one of this moment; nothing sealed is opened for it.
+// context.
 func (r *run) asTenant(ctx context.Context, owner tenants.ID, fn func(pgx.Tx) error) error {
-	cert, err := r.p.Authority.Issue(r.organization, r.p.Now())
+	login, err := r.p.loginAs(ctx, r.organization)
 	if err != nil {
 		return err
 	}
-	var inner []byte
-	if err := r.p.Cell.QueryRow(ctx, `SELECT inner_block FROM cell.context_key WHERE role_name = $1`, r.role).Scan(&inner); err != nil {
-		return fmt.Errorf("reading the context key: %w", err)
-	}
-	key, err := tenantdb.ContextKeyFromBlock(inner)
-	if err != nil {
-		return err
-	}
-	conn, err := pg.Connect(ctx, r.p.CellDSN, pg.Options{ApplicationName: "caresphere-provisioner",
-		User: r.role, Certificate: &cert, SearchPath: r.schema})
-	if err != nil {
-		return because("the organization's login role cannot log in; it is tried again", err)
-	}
-	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
-	signed := tenantdb.Mint(key, conn.PgConn().PID(), tenantdb.KindMember,
-		tenants.Actor{ID: owner, TenantID: r.organization, Role: tenants.RoleOwner}, time.Now().Add(15*time.Second))
-	return pg.InTx(ctx, conn, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, `SELECT set_config($1, $2, true)`, tenantdb.Setting, signed); err != nil {
-			return fmt.Errorf("setting the request context: %w", err)
-		}
-		return fn(tx)
-	})
+	defer login.close(ctx)
+	return login.in(ctx, tenantdb.KindMember, tenants.Actor{ID: owner, TenantID: r.organization, Role: tenants.RoleOwner}, fn)
 }
 
 func ownerThere(ctx context.Context, r *run) (there bool, err error) {

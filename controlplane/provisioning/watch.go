@@ -2,6 +2,7 @@ package provisioning
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/caresphere/caresphere/controlplane/jobs"
@@ -17,15 +18,23 @@ const (
 )
 
 // Watch repairs what a killed process left, until the context ends: it asks again
-// for organizations that are being provisioned by nobody, applies gates whose job
-// is lost or slow, and notes that this process is alive.
+// for organizations that are being provisioned by nobody and for rotations that nobody
+// takes on, applies gates whose job is lost or slow, asks for the rotation of old
+// keys, and notes that this process is alive.
 func (p *Provisioner) Watch(ctx context.Context, queue inserts) {
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
+	var asked time.Time
 	for {
 		wctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 		if err := p.watchOnce(wctx, queue); err != nil && ctx.Err() == nil {
 			p.Log.WarnContext(ctx, "the provisioner's watch failed", "error", err)
+		}
+		if now := time.Now(); now.Sub(asked) > rotateAskEvery {
+			asked = now
+			if _, err := p.AskDueRotations(wctx); err != nil && ctx.Err() == nil {
+				p.Log.WarnContext(ctx, "scheduled rotations were not asked for", "error", err)
+			}
 		}
 		cancel()
 		select {
@@ -56,7 +65,9 @@ func (p *Provisioner) watchOnce(ctx context.Context, queue inserts) error {
 		}
 		p.Log.WarnContext(ctx, "provisioning had stopped and goes on", "tenant", id.String())
 	}
-	return wrap(p.q.HeartbeatSet(ctx, store.HeartbeatSetParams{Name: heartbeatName, Detail: p.Holder}), "noting the heartbeat")
+	// A rotation is in no hurry: what ails one does not make this process look dead.
+	return errors.Join(p.resumeRotations(ctx, queue),
+		wrap(p.q.HeartbeatSet(ctx, store.HeartbeatSetParams{Name: heartbeatName, Detail: p.Holder}), "noting the heartbeat"))
 }
 
 // Ready returns an error unless both databases answer; for readiness.

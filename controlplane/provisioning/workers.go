@@ -39,6 +39,8 @@ func (p *Provisioner) Client(log *slog.Logger, others ...Registrar) (*river.Clie
 	queues := map[string]river.QueueConfig{
 		jobs.QueueGate:      {MaxWorkers: 8},
 		jobs.QueueProvision: {MaxWorkers: 4},
+		// A few at a time: rotations are in no hurry, and share the KMS with requests.
+		jobs.QueueRotate(p.CellID): {MaxWorkers: 2},
 	}
 	for _, o := range others {
 		o.Register(workers, queues)
@@ -46,6 +48,7 @@ func (p *Provisioner) Client(log *slog.Logger, others ...Registrar) (*river.Clie
 	river.AddWorker(workers, &provisionWorker{p: p})
 	river.AddWorker(workers, &gateWorker{p: p})
 	river.AddWorker(workers, &renewWorker{p: p})
+	river.AddWorker(workers, &rotateWorker{p: p})
 	return river.NewClient(riverpgxv5.New(p.Control), &river.Config{
 		ID:                   p.Holder,
 		Logger:               log,

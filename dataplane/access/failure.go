@@ -35,7 +35,7 @@ func classify(err error) error {
 		return tenants.WrapError(tenants.KindGateClosed, "this organization cannot be served now", err)
 	case errors.Is(err, driver.ErrUnavailable), errors.Is(err, driver.ErrAuth):
 		return unavailable(err)
-	case errors.Is(err, driver.ErrIntegrity):
+	case errors.Is(err, driver.ErrIntegrity), errors.Is(err, driver.ErrVersionRetired):
 		return tenants.WrapError(tenants.KindIntegrity, "a stored value failed its check", err)
 	case errors.Is(err, pgx.ErrNoRows):
 		return tenants.WrapError(tenants.KindNotFound, "not found", err)

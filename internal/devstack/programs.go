@@ -117,6 +117,10 @@ func (s *services) provisionerEnv(cfg Config) map[string]string {
 	s.objectsEnv(cfg, env)
 	s.paymentsEnv(cfg, env)
 	s.keysEnv(cfg, env, "provisioner")
+	if cfg.Full {
+		env["VAULT_REWRAPPER_ROLE_ID"] = cfg.Path("secrets", "vault", "rewrapper.role-id")
+		env["VAULT_REWRAPPER_SECRET_ID"] = cfg.Path("secrets", "vault", "rewrapper.secret-id")
+	}
 	return env
 }
 

@@ -37,6 +37,10 @@ type KMS interface {
 	// Rewrap wraps the same data key by the key's newest version and returns that
 	// version; nobody sees the plain data key. It works on a disabled key.
 	Rewrap(ctx context.Context, key, purpose string, id tenants.ID, wrapped []byte) (newWrapped []byte, version int, err error)
+	// WrapVersion reads from a wrapped data key which version of its key wrapped it,
+	// without asking anybody. It does not check the wrap; ErrIntegrity for what is
+	// not of the driver's form.
+	WrapVersion(wrapped []byte) (int, error)
 	// Rotate adds a version, which wraps from then on, and returns its number.
 	Rotate(ctx context.Context, key string) (version int, err error)
 	// Retire destroys all versions below minVersion. A lower minimum than the one

@@ -161,6 +161,10 @@ func (r *Keyring) lock(ctx context.Context) (unlock func(), err error) {
 	defer wait.Stop()
 	for {
 		err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if err == nil && ctx.Err() != nil {
+			_ = f.Close()
+			return nil, fmt.Errorf("keyring: %w: %w", driver.ErrUnavailable, ctx.Err())
+		}
 		if err == nil {
 			// Closing the only descriptor of this open file releases the lock.
 			return func() { _ = f.Close() }, nil

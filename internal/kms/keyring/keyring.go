@@ -149,12 +149,24 @@ func (r *Keyring) wrap(k *tenantKey, context, plain []byte) ([]byte, int, error)
 
 const wrapHead = 5
 
-func (r *Keyring) unwrap(k *tenantKey, context, wrapped []byte) ([]byte, error) {
+// WrapVersion implements driver.KMS.
+func (r *Keyring) WrapVersion(wrapped []byte) (int, error) {
 	if len(wrapped) < wrapHead || wrapped[0] != fileFormat {
-		return nil, fmt.Errorf("keyring: wrapped data key: %w", driver.ErrIntegrity)
+		return 0, fmt.Errorf("keyring: wrapped data key: %w", driver.ErrIntegrity)
 	}
 	number := int(binary.BigEndian.Uint32(wrapped[1:wrapHead]))
-	if number > 0 && number < k.MinVersion {
+	if number < 1 {
+		return 0, fmt.Errorf("keyring: wrapped data key: %w", driver.ErrIntegrity)
+	}
+	return number, nil
+}
+
+func (r *Keyring) unwrap(k *tenantKey, context, wrapped []byte) ([]byte, error) {
+	number, err := r.WrapVersion(wrapped)
+	if err != nil {
+		return nil, err
+	}
+	if number < k.MinVersion {
 		return nil, fmt.Errorf("keyring: version %d: %w", number, driver.ErrVersionRetired)
 	}
 	v, ok := k.find(number)

@@ -230,6 +230,15 @@ func rotation(t *testing.T, h Handles) {
 	}
 	opens(t, h.Worker, key, id, old)
 	_, fresh := newDataKey(t, h, key)
+	for wrapped, want := range map[string]int{string(old.Wrapped): 1, string(fresh.Wrapped): 2} {
+		if got, err := h.Rewrapper.WrapVersion([]byte(wrapped)); err != nil || got != want {
+			t.Fatalf("a wrap of version %d is read as %d: %v", want, got, err)
+		}
+	}
+	for _, bad := range []string{"", "x", "\x01\x00\x00\x00\x00rest", "vault:v0:rest"} {
+		_, err := h.Rewrapper.WrapVersion([]byte(bad))
+		refused(t, "the version of what is no wrap", err, driver.ErrIntegrity)
+	}
 	if fresh.Version != 2 {
 		t.Fatalf("wraps with version %d after rotation", fresh.Version)
 	}

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/hashicorp/vault/api"
+
 	"github.com/caresphere/caresphere/internal/kms/driver"
 )
 
@@ -91,12 +93,16 @@ func (v *Vault) existing(ctx context.Context, key string) (*keyInfo, error) {
 	return info, err
 }
 
-// Rotate implements driver.KMS for the rewrapper.
+// Rotate implements driver.KMS for the rewrapper. It is sent once: of a request whose
+// answer is lost nobody knows whether it rotated, and a second would add a version
+// more. Status tells.
 func (v *Vault) Rotate(ctx context.Context, key string) (int, error) {
 	if _, err := v.existing(ctx, key); err != nil {
 		return 0, err
 	}
-	if _, err := v.write(ctx, v.cell.key(key)+"/rotate", nil); err != nil {
+	if _, err := v.session.once(ctx, func(ctx context.Context, c *api.Client) (*api.Secret, error) {
+		return c.Logical().WriteWithContext(ctx, v.cell.key(key)+"/rotate", nil)
+	}); err != nil {
 		return 0, err
 	}
 	info, err := v.existing(ctx, key)

@@ -36,7 +36,8 @@ const (
 	RoleProvisioner = "provisioner"
 	// RoleWorker makes and unwraps data keys of keys that are not closed.
 	RoleWorker = "worker"
-	// RoleRewrapper rotates, rewraps and retires; it sees no data key.
+	// RoleRewrapper rotates, rewraps and retires; it sees no data key. The provisioner
+	// logs in with it beside its own role.
 	RoleRewrapper = "rewrapper"
 	// RoleShredder destroys keys.
 	RoleShredder = "shredder"

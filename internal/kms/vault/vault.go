@@ -181,6 +181,9 @@ func (v *Vault) Rewrap(ctx context.Context, key, purpose string, id tenants.ID, 
 	return wrappedOf(s)
 }
 
+// WrapVersion implements driver.KMS.
+func (v *Vault) WrapVersion(wrapped []byte) (int, error) { return versionOf(string(wrapped)) }
+
 // wrappedOf returns the ciphertext of a transit answer and the version in it.
 func wrappedOf(s *api.Secret) ([]byte, int, error) {
 	text, _ := s.Data["ciphertext"].(string)

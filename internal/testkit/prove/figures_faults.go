@@ -43,8 +43,16 @@ var KilledSealing = declare(Figure{
 
 // Fenced pauses a provisioner past its lease while another takes over.
 var Fenced = declare(Figure{
-	Area: Faults, Name: "fenced", Promises: "L5",
-	Tried: "provisioners stopped past their lease at a step and continued", Found: "effects that came twice or too late",
-	Least: 1, Nightly: 13, Plants: 1,
-	By: []string{provisionerTests + "TestAPausedProcessIsFencedAtEachStep"},
+	Area: Faults, Name: "fenced", Promises: "L5 P3",
+	Tried: "provisioners stopped past their lease, at a step or in a rotation, and continued", Found: "effects that came twice or too late",
+	Least: 2, Nightly: 21, Plants: 1,
+	By: []string{provisionerTests + "TestAPausedProcessIsFencedAtEachStep", provisionerTests + "TestAPausedRotationIsFenced"},
+})
+
+// KilledRotation kills provisioners that rotate a tenant's key.
+var KilledRotation = declare(Figure{
+	Area: Faults, Name: "kill-rotation", Promises: "P3",
+	Tried: "SIGKILLs while keys rotate", Found: "keys not one version further, wraps of an older one, or records that are not read",
+	Least: 5, Nightly: 100, Plants: 2,
+	By: []string{provisionerTests + "TestKilledWhileAKeyRotatesItTurnsOnce"},
 })
