@@ -42,8 +42,8 @@ func choose(ups, tried []*upstream, tenant string) *upstream {
 	case len(good) == 1:
 		return good[0]
 	case tenant == "":
-		i := rand.IntN(len(good))
-		j := rand.IntN(len(good) - 1)
+		i := rand.IntN(len(good))     //nolint:gosec // spreading load
+		j := rand.IntN(len(good) - 1) //nolint:gosec // spreading load
 		if j >= i {
 			j++
 		}

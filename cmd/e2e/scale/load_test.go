@@ -23,7 +23,7 @@ type caller struct {
 	http   *http.Client
 }
 
-func (s *stack) caller(t *testing.T) *caller {
+func (s *stack) caller(t testing.TB) *caller {
 	t.Helper()
 	tr := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: s.roots, MinVersion: tls.VersionTLS12}, MaxIdleConnsPerHost: 64}
 	t.Cleanup(tr.CloseIdleConnections)
@@ -94,7 +94,7 @@ type latencies struct {
 
 // drive has as many clients work until there is no next one or the time is over. The
 // first error ends it.
-func drive(t *testing.T, name string, clients int, limit time.Duration, next func(r *rand.Rand, k int) *tenant, work func(context.Context, *tenant) error) latencies {
+func drive(t testing.TB, name string, clients int, limit time.Duration, next func(r *rand.Rand, k int) *tenant, work func(context.Context, *tenant) error) latencies {
 	t.Helper()
 	ctx, cancel := context.WithTimeoutCause(t.Context(), limit, nil)
 	defer cancel()

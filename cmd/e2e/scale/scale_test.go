@@ -50,7 +50,7 @@ type stack struct {
 }
 
 // superuser looks and plants.
-func (s *stack) superuser(t *testing.T, database string) *pgx.Conn {
+func (s *stack) superuser(t testing.TB, database string) *pgx.Conn {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), s.Superuser(database))
 	require.NoError(t, err)
@@ -91,7 +91,9 @@ type figures struct {
 	Proof     time.Duration `json:"proof"`
 }
 
-func TestScale(t *testing.T) {
+// BenchmarkScale is run once, by make scale: it takes from minutes to hours.
+func BenchmarkScale(b *testing.B) {
+	var t testing.TB = b
 	sizes := sizes(t)
 	s := &stack{RunningStack: testkit.Stack(t, testkit.Named("scale"))}
 	s.roots = s.Roots(t)
@@ -113,7 +115,7 @@ func TestScale(t *testing.T) {
 }
 
 // measure takes all figures at one size.
-func (s *stack) measure(t *testing.T, f *figures, all, fresh []*tenant) {
+func (s *stack) measure(t testing.TB, f *figures, all, fresh []*tenant) {
 	t.Helper()
 	c := s.caller(t)
 	length := 15 * time.Second
@@ -155,7 +157,7 @@ func (s *stack) measure(t *testing.T, f *figures, all, fresh []*tenant) {
 }
 
 // unsealed counts the logs that have entries past their last sealed one.
-func (s *stack) unsealed(t *testing.T, cell *pgx.Conn, some []*tenant) int {
+func (s *stack) unsealed(t testing.TB, cell *pgx.Conn, some []*tenant) int {
 	t.Helper()
 	left := 0
 	for _, n := range some {
@@ -171,7 +173,7 @@ func (s *stack) unsealed(t *testing.T, cell *pgx.Conn, some []*tenant) int {
 }
 
 // sealed waits until the last entry of every log is sealed.
-func (s *stack) sealed(t *testing.T, some []*tenant) {
+func (s *stack) sealed(t testing.TB, some []*tenant) {
 	t.Helper()
 	cell := s.superuser(t, devstack.CellDatabase)
 	require.Eventually(t, func() bool { return s.unsealed(t, cell, some) == 0 }, 10*time.Minute, 100*time.Millisecond)
@@ -179,7 +181,7 @@ func (s *stack) sealed(t *testing.T, some []*tenant) {
 
 // sealLag is the longest of some waits from a request to its entry's seal, over the
 // time in which every log is looked at once.
-func (s *stack) sealLag(t *testing.T, c *caller, n *tenant) (longest time.Duration) {
+func (s *stack) sealLag(t testing.TB, c *caller, n *tenant) (longest time.Duration) {
 	t.Helper()
 	cell := s.superuser(t, devstack.CellDatabase)
 	for begun := time.Now(); time.Since(begun) < 65*time.Second; {
@@ -192,7 +194,7 @@ func (s *stack) sealLag(t *testing.T, c *caller, n *tenant) (longest time.Durati
 }
 
 // rest looks at what everything uses while nobody asks for anything.
-func (s *stack) rest(t *testing.T, f *figures, d time.Duration) {
+func (s *stack) rest(t testing.TB, f *figures, d time.Duration) {
 	t.Helper()
 	before := s.usage(t)
 	begun := time.Now()
@@ -205,7 +207,7 @@ func (s *stack) rest(t *testing.T, f *figures, d time.Duration) {
 	}
 }
 
-func (s *stack) disk(t *testing.T, f *figures) {
+func (s *stack) disk(t testing.TB, f *figures) {
 	t.Helper()
 	cell := s.superuser(t, devstack.CellDatabase)
 	require.NoError(t, cell.QueryRow(t.Context(), `SELECT pg_database_size(current_database()), (SELECT count(*) FROM pg_class)`).Scan(&f.Cell, &f.Relations))
@@ -213,7 +215,7 @@ func (s *stack) disk(t *testing.T, f *figures) {
 }
 
 // table suspends a tenant and waits until it is not served any more.
-func (s *stack) table(t *testing.T, f *figures, n *tenant, c *caller) {
+func (s *stack) table(t testing.TB, f *figures, n *tenant, c *caller) {
 	t.Helper()
 	require.NoError(t, c.read(t.Context(), n))
 	begun := time.Now()
@@ -229,7 +231,7 @@ func (s *stack) table(t *testing.T, f *figures, n *tenant, c *caller) {
 }
 
 // fanout migrates all tenants, with nothing to do and with one column to add.
-func (s *stack) fanout(t *testing.T, f *figures, all []*tenant) {
+func (s *stack) fanout(t testing.TB, f *figures, all []*tenant) {
 	t.Helper()
 	control, err := pg.Open(t.Context(), s.DSN("provisioner"), pg.Options{})
 	require.NoError(t, err)
@@ -266,7 +268,7 @@ func (s *stack) fanout(t *testing.T, f *figures, all []*tenant) {
 }
 
 // proof has all tenants proven.
-func (s *stack) proof(t *testing.T, f *figures) {
+func (s *stack) proof(t testing.TB, f *figures) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Hour)
 	defer cancel()
@@ -286,11 +288,11 @@ func (s *stack) proof(t *testing.T, f *figures) {
 	require.GreaterOrEqual(t, len(r.Tenants), f.Tenants)
 }
 
-func sizes(t *testing.T) (all []int) {
+func sizes(t testing.TB) (all []int) {
 	t.Helper()
 	given := os.Getenv(sizesEnv)
 	if given == "" {
-		t.Skip("make scale runs this")
+		given = strconv.Itoa(hot)
 	}
 	for word := range strings.SplitSeq(given, ",") {
 		n, err := strconv.Atoi(word)
@@ -302,7 +304,7 @@ func sizes(t *testing.T) (all []int) {
 }
 
 // keep writes the figures so far.
-func keep(t *testing.T, measured []figures) {
+func keep(t testing.TB, measured []figures) {
 	t.Helper()
 	content, err := json.MarshalIndent(measured, "", "  ")
 	require.NoError(t, err)

@@ -32,7 +32,7 @@ const batch = 250
 
 // seed plants organizations with agreements in force, and has the provisioner take
 // their steps. It returns them when all are live and reachable.
-func (s *stack) seed(t *testing.T, n int) []*tenant {
+func (s *stack) seed(t testing.TB, n int) []*tenant {
 	t.Helper()
 	control := s.superuser(t, devstack.ControlDatabase)
 	made := make([]*tenant, 0, n)
@@ -50,7 +50,7 @@ func (s *stack) seed(t *testing.T, n int) []*tenant {
 }
 
 // plant writes what sign-up, signatures and countersignature would have left.
-func plant(t *testing.T, control *pgx.Conn, some []*tenant) {
+func plant(t testing.TB, control *pgx.Conn, some []*tenant) {
 	t.Helper()
 	var ids, agreements, owners []string
 	var slugs []string
@@ -80,7 +80,7 @@ func plant(t *testing.T, control *pgx.Conn, some []*tenant) {
 }
 
 // staff gives each tenant a facility and a nurse with a session in Kratos.
-func (s *stack) staff(t *testing.T, some []*tenant) {
+func (s *stack) staff(t testing.TB, some []*tenant) {
 	t.Helper()
 	cell, kratos := s.superuser(t, devstack.CellDatabase), s.superuser(t, devstack.KratosDatabase)
 	for _, n := range some {
@@ -123,7 +123,7 @@ func (s *stack) staff(t *testing.T, some []*tenant) {
 type template struct{ identity, session string }
 
 // model signs a nurse in for real.
-func (s *stack) model(t *testing.T) template {
+func (s *stack) model(t testing.TB) template {
 	t.Helper()
 	o := s.Operator()
 	operator := client.New(o.Origin, client.Options{Roots: s.roots})
@@ -139,7 +139,7 @@ func (s *stack) model(t *testing.T) template {
 }
 
 // wait polls a count until it is nought.
-func (s *stack) wait(t *testing.T, db *pgx.Conn, limit time.Duration, what, sql string, args ...any) {
+func (s *stack) wait(t testing.TB, db *pgx.Conn, limit time.Duration, what, sql string, args ...any) {
 	t.Helper()
 	tick := time.NewTicker(200 * time.Millisecond)
 	defer tick.Stop()

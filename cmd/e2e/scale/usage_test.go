@@ -28,7 +28,7 @@ type usage struct {
 const tick = 10 * time.Millisecond
 
 // usage looks at every program, and at PostgreSQL with all of its processes.
-func (s *stack) usage(t *testing.T) usage {
+func (s *stack) usage(t testing.TB) usage {
 	t.Helper()
 	u := usage{memory: map[string]int64{}, cpu: map[string]time.Duration{}}
 	for _, program := range devstack.Programs() {

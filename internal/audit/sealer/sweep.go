@@ -18,7 +18,7 @@ const askedAtOnce = 50
 
 // sweep looks for what no notification told of: they are a hint, not a promise.
 func (u *unit) sweep(ctx context.Context) {
-	parts := max(1, uint32(u.s.cfg.Whole/u.s.cfg.Sweep))        //nolint:gosec // a small quotient
+	parts := max(1, uint32(u.s.cfg.Whole/u.s.cfg.Sweep))
 	for turn := rand.Uint32N(parts); ctx.Err() == nil; turn++ { //nolint:gosec // nothing secret depends on it
 		// Jitter keeps several sealers from looking at the same moment.
 		pause(ctx, u.s.cfg.Sweep/2+rand.N(u.s.cfg.Sweep)) //nolint:gosec // nothing secret depends on it
