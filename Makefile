@@ -51,7 +51,7 @@ bench: ## measure the hot paths
 SIZES ?= 10,1000
 .PHONY: scale
 scale: ## measure a stack as its tenants grow (SIZES=10,1000,10000: hours)
-	CARESPHERE_SCALE=$(SIZES) CARESPHERE_SCALE_FILE=$(CURDIR)/bin/scale.json $(HARNESS) -- go test -v -timeout 12h -run "^$$" -bench Scale -benchtime 1x $(ARGS) ./cmd/e2e/scale
+	CARESPHERE_SCALE=$(SIZES) CARESPHERE_SCALE_FILE=$(CURDIR)/bin/scale.json $(HARNESS) -- go test -v -timeout 12h -run '^$$' -bench Scale -benchtime 1x $(ARGS) ./cmd/e2e/scale
 
 .PHONY: lint
 lint: $(GOLANGCI) ## check the rules of the code
