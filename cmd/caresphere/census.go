@@ -15,6 +15,8 @@ import (
 	"github.com/caresphere/caresphere/controlplane/census"
 	"github.com/caresphere/caresphere/internal/blob"
 	"github.com/caresphere/caresphere/internal/config"
+	"github.com/caresphere/caresphere/internal/httpx"
+	"github.com/caresphere/caresphere/internal/identity"
 	"github.com/caresphere/caresphere/internal/kms"
 	"github.com/caresphere/caresphere/internal/pg"
 )
@@ -28,22 +30,29 @@ type censusSettings struct {
 	CellID  string `env:"CARESPHERE_CELL_ID" required:"true"`
 	KMS     kms.Config
 	Blob    blob.Config
+	// Kratos is the admin address of the customers' identity server; CA verifies it.
+	Kratos string `env:"CARESPHERE_KRATOS_ADMIN_URL"`
+	CA     string `env:"CARESPHERE_TLS_CA"`
 }
 
 func censusCmd() *cobra.Command {
 	var (
 		asJSON bool
 		limit  time.Duration
+		settle time.Duration
 	)
 	cmd := &cobra.Command{
 		Use:   "census",
-		Short: "Account for every schema, role, credential, key and prefix of a cell",
+		Short: "Account for every schema, role, credential, key, prefix and identity",
 		Long: `Account for everything that a cell holds of organizations: schemas, login roles,
 credentials, keys and storage prefixes. What belongs to nobody and what a live
 organization lacks is printed; nothing is changed.
 
 It reads the environment of the provisioner: CARESPHERE_CONTROL_DSN,
 CARESPHERE_CELL_OWNER_DSN, CARESPHERE_CELL_ID, CARESPHERE_KMS, CARESPHERE_BLOB.
+With CARESPHERE_KRATOS_ADMIN_URL and CARESPHERE_TLS_CA it also compares the customers'
+identities with the accounts; one that a sign-up made less than --settle ago may have
+none yet.
 
 Exit status: 0 all accounted for, 1 not, 2 wrong use.`,
 		Example: "  caresphere census\n  caresphere census --json",
@@ -55,7 +64,7 @@ Exit status: 0 all accounted for, 1 not, 2 wrong use.`,
 			}
 			ctx, cancel := context.WithTimeout(cmd.Context(), limit)
 			defer cancel()
-			report, err := takeCensus(ctx, s)
+			report, err := takeCensus(ctx, s, settle)
 			if err != nil {
 				return err
 			}
@@ -73,11 +82,12 @@ Exit status: 0 all accounted for, 1 not, 2 wrong use.`,
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the report as JSON")
+	cmd.Flags().DurationVar(&settle, "settle", census.DefaultSettle, "how old an identity without an account must be to count")
 	cmd.Flags().DurationVar(&limit, "timeout", 5*time.Minute, "give up after this long")
 	return cmd
 }
 
-func takeCensus(ctx context.Context, s censusSettings) (census.Report, error) {
+func takeCensus(ctx context.Context, s censusSettings, settle time.Duration) (census.Report, error) {
 	o := pg.Options{ApplicationName: "caresphere-census", MaxConns: 1}
 	control, err := pg.Open(ctx, s.Control, o)
 	if err != nil {
@@ -98,7 +108,20 @@ func takeCensus(ctx context.Context, s censusSettings) (census.Report, error) {
 	if err != nil {
 		return census.Report{}, err
 	}
-	return census.Take(ctx, census.Config{Control: control, Cell: cell, CellID: s.CellID, Keys: keys, Objects: objects})
+	c := census.Config{Control: control, Cell: cell, CellID: s.CellID, Keys: keys, Objects: objects, Settle: settle}
+	if s.Kratos != "" {
+		conf, err := httpx.ClientTLS(s.CA, "", "")
+		if err != nil {
+			return census.Report{}, err
+		}
+		// Of what a census asks, the admin API answers all.
+		people, err := identity.Open(identity.Config{PublicURL: s.Kratos, AdminURL: s.Kratos, TLS: conf})
+		if err != nil {
+			return census.Report{}, err
+		}
+		c.Identities = people
+	}
+	return census.Take(ctx, c)
 }
 
 func printCensus(w io.Writer, r census.Report) {

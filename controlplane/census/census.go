@@ -7,6 +7,7 @@ import (
 	"iter"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -35,6 +36,10 @@ type Config struct {
 	CellID        string
 	Keys          Keys
 	Objects       Objects
+	// Identities is optional: without it, nobody's identity is looked at. Settle is how
+	// old one without an account must be to count.
+	Identities Identities
+	Settle     time.Duration
 }
 
 // Kind is a sort of thing that belongs to one organization each.
@@ -49,6 +54,8 @@ const (
 	Key        Kind = "key"
 	Prefix     Kind = "prefix"
 	Fence      Kind = "fence"
+	// Identity belongs to an account of any cell's organization.
+	Identity Kind = "identity"
 )
 
 // needed are the kinds that an organization past provisioning must have.
@@ -120,6 +127,11 @@ func Take(ctx context.Context, c Config) (Report, error) {
 		}
 	}
 	report.Findings = append(c.tooMany(things, after), c.tooFew(things, before, after)...)
+	if c.Identities != nil {
+		if err := c.people(ctx, &report); err != nil {
+			return Report{}, err
+		}
+	}
 	slices.SortFunc(report.Findings, func(a, b Finding) int { return strings.Compare(a.String(), b.String()) })
 	return report, nil
 }

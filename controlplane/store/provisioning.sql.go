@@ -20,6 +20,38 @@ func (q *Queries) CellAdd(ctx context.Context, id string) error {
 	return err
 }
 
+const censusAccounts = `-- name: CensusAccounts :many
+SELECT a.identity_id, o.slug
+FROM account a JOIN organization o ON o.id = a.organization_id
+ORDER BY a.identity_id
+`
+
+type CensusAccountsRow struct {
+	IdentityID tenants.ID
+	Slug       string
+}
+
+// Every account with its organization: its identity lies in the identity server.
+func (q *Queries) CensusAccounts(ctx context.Context) ([]CensusAccountsRow, error) {
+	rows, err := q.db.Query(ctx, censusAccounts)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []CensusAccountsRow{}
+	for rows.Next() {
+		var i CensusAccountsRow
+		if err := rows.Scan(&i.IdentityID, &i.Slug); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const censusOrganizations = `-- name: CensusOrganizations :many
 SELECT o.id, o.slug, o.state, coalesce(o.cell_id, '') AS cell,
        (SELECT count(*) FROM provisioning_step s WHERE s.organization_id = o.id AND s.state <> 'done')::int AS unfinished

@@ -109,6 +109,12 @@ LIMIT 100;
 INSERT INTO heartbeat (name, at, detail) VALUES (@name, now(), @detail)
 ON CONFLICT ON CONSTRAINT heartbeat_pk DO UPDATE SET at = now(), detail = excluded.detail;
 
+-- name: CensusAccounts :many
+-- Every account with its organization: its identity lies in the identity server.
+SELECT a.identity_id, o.slug
+FROM account a JOIN organization o ON o.id = a.organization_id
+ORDER BY a.identity_id;
+
 -- name: CensusOrganizations :many
 -- Everybody, for a key or a prefix may lie beside those of another cell.
 SELECT o.id, o.slug, o.state, coalesce(o.cell_id, '') AS cell,

@@ -3,10 +3,10 @@ package prove
 // Census accounts for everything that a cell holds.
 var Census = declare(Figure{
 	Area: Faults, Name: "census", Promises: "I1 L5",
-	Tried: "schemas, roles, credentials, keys and prefixes accounted for after faults", Found: "that belong to nobody or are missing",
-	Least: 20, Nightly: 1000, Plants: 11,
+	Tried: "schemas, roles, credentials, keys, prefixes and identities accounted for after faults", Found: "that belong to nobody or are missing",
+	Least: 20, Nightly: 1000, Plants: 13,
 	By: []string{provisionerTests + "TestACensusNamesWhatIsNotAccountedFor", provisionerTests + "TestKilledInAWriteItResumes",
-		provisionerTests + "TestKilledAtAnyMomentItResumes"},
+		provisionerTests + "TestKilledAtAnyMomentItResumes", "./cmd/e2e TestACensusAccountsForIdentities"},
 })
 
 // KilledProvisioning kills provisioners in the middle of their work.
