@@ -55,6 +55,33 @@ func TestIdentityIsMadeOnce(t *testing.T) {
 	require.NoError(t, c.Disable(ctx, id))
 }
 
+func TestEveryIdentityIsListedOnce(t *testing.T) {
+	c, ctx := open(t), context.Background()
+	defer identity.ListBy(2)()
+	want := map[tenants.ID]bool{}
+	for range 5 {
+		id, _, err := c.CreateIdentity(ctx, identity.NewIdentity{Email: address(), Name: "Dana"})
+		require.NoError(t, err)
+		want[id] = true
+	}
+	listed := map[tenants.ID]int{}
+	for i, err := range c.List(ctx) {
+		require.NoError(t, err)
+		require.WithinDuration(t, time.Now(), i.CreatedAt, time.Hour)
+		listed[i.ID]++
+	}
+	for id := range want {
+		require.Equal(t, 1, listed[id])
+	}
+
+	k := testkit.Kratos(t)
+	stranger, err := identity.Open(identity.Config{PublicURL: k.PublicURL, TLS: k.TLS(t)})
+	require.NoError(t, err)
+	for _, err := range stranger.List(ctx) {
+		require.True(t, tenants.IsKind(err, tenants.KindInternal), "not without an admin address")
+	}
+}
+
 func TestErrorsHaveKindsAndSayNothing(t *testing.T) {
 	c, ctx := open(t), context.Background()
 	for name, cred := range map[string]identity.Credential{

@@ -20,7 +20,7 @@ type Listed struct {
 }
 
 // listPage is how many identities one answer has.
-const listPage = 250
+var listPage int64 = 250
 
 // List yields every identity of the realm. It ends with the first error: then nothing
 // is known of the rest. Each page has the client's time limit.
