@@ -95,8 +95,11 @@ func (y *yard) repair(slug string, apply bool) provers.Repair {
 	return r
 }
 
+// cellExec plants, once no proof is under way: that which a release asks for would
+// quarantine a tenant under the proof that the test looks at.
 func (y *yard) cellExec(sql string) {
 	y.t.Helper()
+	y.eventually(60*time.Second, "0", `SELECT count(*)::text FROM isolation_run WHERE finished_at IS NULL`)
 	_, err := y.cellAdmin.Exec(context.Background(), sql)
 	require.NoError(y.t, err, sql)
 }

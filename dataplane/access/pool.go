@@ -150,6 +150,7 @@ func (p *Pools) load(ctx context.Context, tenant tenants.ID) (*tenantPool, error
 		Certificate:       &login.Certificate,
 		SearchPath:        tenants.SchemaName(tenant),
 		MaxConns:          int32(p.cfg.Requests) + 1,
+		ConnectTimeout:    8 * time.Second, // the wait for a place among them
 		StatementTimeout:  5 * time.Second,
 		LockTimeout:       2 * time.Second,
 		IdleInTransaction: 10 * time.Second,
@@ -239,8 +240,7 @@ func (p *Pools) takeFrom(ctx context.Context, pool *pgxpool.Pool) (*pgxpool.Conn
 	return pool.Acquire(ctx)
 }
 
-// sparedAtOnce is how many tenants lose their idle connections at a time, so that the
-// next ones who need a place find it.
+// sparedAtOnce is how many tenants lose their idle connections at a time at most.
 const sparedAtOnce = 4
 
 // spare closes the idle connections of the tenants that were longest unused. Their
@@ -257,7 +257,8 @@ func (p *Pools) spare() {
 		}
 	}
 	slices.SortFunc(idle, func(a, b *tenantPool) int { return cmp.Compare(a.used.Load(), b.used.Load()) })
-	for _, tp := range idle[:min(sparedAtOnce, len(idle))] {
+	// As many as there are requests that wait: each that loses one has to open it again.
+	for _, tp := range idle[:min(int(p.budget.waiting.Load()), sparedAtOnce, len(idle))] {
 		tp.pool.Reset()
 		tp.entries.pool.Reset()
 	}
