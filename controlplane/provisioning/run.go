@@ -97,9 +97,7 @@ func (r *run) take(ctx context.Context, s step) error {
 	if done && recorded == "done" {
 		return nil
 	}
-	if err := r.control(ctx, func(_ pgx.Tx, q *store.Queries) error {
-		return q.StepBegin(ctx, store.StepBeginParams{OrganizationID: r.organization, Step: s.name})
-	}); err != nil {
+	if err := kept(r.p.q.StepBegin(ctx, store.StepBeginParams{OrganizationID: r.organization, Fence: r.fence, Step: s.name})); err != nil {
 		return err
 	}
 	if !done {
@@ -113,9 +111,18 @@ func (r *run) take(ctx context.Context, s step) error {
 			return because("the step ran and its result is not there", nil)
 		}
 	}
-	return r.control(ctx, func(_ pgx.Tx, q *store.Queries) error {
-		return q.StepEnd(ctx, store.StepEndParams{OrganizationID: r.organization, Step: s.name, State: "done"})
-	})
+	return kept(r.p.q.StepEnd(ctx, store.StepEndParams{OrganizationID: r.organization, Fence: r.fence, Step: s.name, State: "done"}))
+}
+
+// kept reads how the record of a step went.
+func kept(n int64, err error) error {
+	if err != nil {
+		return fmt.Errorf("recording the step: %w", err)
+	}
+	if n != 1 {
+		return ErrFenced
+	}
+	return nil
 }
 
 // agreementInForce asks the control database, before every step, whether there is
@@ -163,7 +170,7 @@ func (r *run) failed(ctx context.Context, s step, cause error, last bool) error 
 			// with what is left.
 			return nil
 		}
-		if err := q.StepEnd(rctx, store.StepEndParams{OrganizationID: r.organization, Step: s.name, State: "failed", Reason: reason}); err != nil {
+		if err := kept(q.StepEnd(rctx, store.StepEndParams{OrganizationID: r.organization, Fence: r.fence, Step: s.name, State: "failed", Reason: reason})); err != nil {
 			return err
 		}
 		if !last && !f.Final {

@@ -126,8 +126,8 @@ func goLive(ctx context.Context, r *run) error {
 			return err
 		}
 		// With the move: once the organization is live nobody takes its steps again.
-		if err := q.StepEnd(ctx, store.StepEndParams{OrganizationID: r.organization, Step: StepLive, State: "done"}); err != nil {
-			return fmt.Errorf("recording the step: %w", err)
+		if err := kept(q.StepEnd(ctx, store.StepEndParams{OrganizationID: r.organization, Fence: r.fence, Step: StepLive, State: "done"})); err != nil {
+			return err
 		}
 		return audit.Notify(ctx, tx, audit.ControlLog())
 	}); err != nil {

@@ -480,26 +480,38 @@ func (q *Queries) StepAdd(ctx context.Context, arg StepAddParams) error {
 	return err
 }
 
-const stepBegin = `-- name: StepBegin :exec
-UPDATE provisioning_step
-SET state = 'running', attempt = attempt + 1, reason = '', started_at = now(), finished_at = NULL
-WHERE organization_id = $1 AND step = $2
+const stepBegin = `-- name: StepBegin :execrows
+WITH ours AS (
+    SELECT l.fence FROM provisioning_lease AS l WHERE l.organization_id = $1 AND l.fence = $3 FOR UPDATE)
+UPDATE provisioning_step AS s
+SET state = 'running', attempt = s.attempt + 1, reason = '', started_at = now(), finished_at = NULL
+FROM ours
+WHERE s.organization_id = $1 AND s.step = $2
 `
 
 type StepBeginParams struct {
 	OrganizationID tenants.ID
 	Step           string
+	Fence          int64
 }
 
-func (q *Queries) StepBegin(ctx context.Context, arg StepBeginParams) error {
-	_, err := q.db.Exec(ctx, stepBegin, arg.OrganizationID, arg.Step)
-	return err
+// A transaction of its own that holds the lease's row, as LeaseLock does in others. No
+// row: the lease is somebody else's.
+func (q *Queries) StepBegin(ctx context.Context, arg StepBeginParams) (int64, error) {
+	result, err := q.db.Exec(ctx, stepBegin, arg.OrganizationID, arg.Step, arg.Fence)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
 }
 
-const stepEnd = `-- name: StepEnd :exec
-UPDATE provisioning_step
+const stepEnd = `-- name: StepEnd :execrows
+WITH ours AS (
+    SELECT l.fence FROM provisioning_lease AS l WHERE l.organization_id = $3 AND l.fence = $5 FOR UPDATE)
+UPDATE provisioning_step AS s
 SET state = $1, reason = $2, finished_at = now()
-WHERE organization_id = $3 AND step = $4
+FROM ours
+WHERE s.organization_id = $3 AND s.step = $4
 `
 
 type StepEndParams struct {
@@ -507,16 +519,22 @@ type StepEndParams struct {
 	Reason         string
 	OrganizationID tenants.ID
 	Step           string
+	Fence          int64
 }
 
-func (q *Queries) StepEnd(ctx context.Context, arg StepEndParams) error {
-	_, err := q.db.Exec(ctx, stepEnd,
+// As StepBegin.
+func (q *Queries) StepEnd(ctx context.Context, arg StepEndParams) (int64, error) {
+	result, err := q.db.Exec(ctx, stepEnd,
 		arg.State,
 		arg.Reason,
 		arg.OrganizationID,
 		arg.Step,
+		arg.Fence,
 	)
-	return err
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
 }
 
 const stepState = `-- name: StepState :one

@@ -77,6 +77,7 @@ type options struct {
 	requests int
 	// connections is the budget of the worker's pools.
 	connections int
+	believe     []session.Believe
 }
 
 // WithRequests sets how many of one tenant's transactions run at once.
@@ -90,6 +91,11 @@ func WithDatabase(f func(testing.TB) *testkit.DB) Option { return func(o *option
 
 // WithIdentity asks another source whose session it is, as a real Kratos.
 func WithIdentity(i session.Identity) Option { return func(o *options) { o.identity = i } }
+
+// WithBelieve sets for how long an answer about a session is used.
+func WithBelieve(b session.Believe) Option {
+	return func(o *options) { o.believe = append(o.believe, b) }
+}
 
 // WithLog takes what the worker logs.
 func WithLog(w io.Writer) Option { return func(o *options) { o.log = w } }
@@ -142,7 +148,7 @@ func (c *Cell) work(t testing.TB, o options) {
 	var wg sync.WaitGroup
 	wg.Go(func() { _ = signals.Run(ctx, c.Door) })
 	t.Cleanup(func() { stop(); wg.Wait(); c.Door.Close(); cipher.Close() })
-	c.Gate = session.NewGate(CellID, o.identity, c.Routes, c.Door)
+	c.Gate = session.NewGate(CellID, o.identity, c.Routes, c.Door, o.believe...)
 	probe, probePub := key(t, "caresphere-probe")
 	exporter, exporterPub := key(t, "caresphere-export")
 	audit, auditPub := key(t, "caresphere-audit")

@@ -58,7 +58,10 @@ type Visit struct {
 
 // whoamiKeep is how long an answer of Kratos is used again. A session ended at
 // Kratos lives on here for as long; one ended here ends at once.
-const whoamiKeep = 3 * time.Second
+const (
+	whoamiKeep  = 3 * time.Second
+	whoamiFresh = 2 * time.Second
+)
 
 // Gate lets requests in. Safe for concurrent use.
 type Gate struct {
@@ -73,12 +76,25 @@ type Gate struct {
 	extending *otter.Cache[tenants.ID, struct{}]
 }
 
-// NewGate returns the gate of a worker of the cell, in front of the door.
-func NewGate(cell string, who Identity, routes Routes, door *access.Door) *Gate {
+// Believe says for how long an answer of Kratos is used: after fresh a session in use is
+// asked about again, and after keep a request waits for that.
+type Believe struct{ Fresh, Keep time.Duration }
+
+// NewGate returns the gate of a worker of the cell, in front of the door. believe, if
+// given, replaces 2 and 3 s.
+func NewGate(cell string, who Identity, routes Routes, door *access.Door, believe ...Believe) *Gate {
+	b := Believe{whoamiFresh, whoamiKeep}
+	if len(believe) > 0 {
+		b = believe[0]
+	}
 	return &Gate{cell: cell, identity: who, routes: routes, door: door,
 		whoami: otter.Must(&otter.Options[[sha256.Size]byte, identity.Session]{
 			MaximumSize:      100_000,
-			ExpiryCalculator: otter.ExpiryCreating[[sha256.Size]byte, identity.Session](whoamiKeep),
+			ExpiryCalculator: otter.ExpiryWriting[[sha256.Size]byte, identity.Session](b.Keep),
+			// A session in use is asked about again before its answer is too old, so that
+			// none of its requests waits for Kratos.
+			RefreshCalculator: otter.RefreshWriting[[sha256.Size]byte, identity.Session](b.Fresh),
+			Logger:            &otter.NoopLogger{}, // what fails is asked again, and fails, once the answer is too old
 		}),
 		seen: otter.Must(&otter.Options[tenants.ID, struct{}]{
 			MaximumSize:      100_000,
@@ -207,17 +223,35 @@ func (g *Gate) who(ctx context.Context, c identity.Credential) (identity.Session
 	if c.IsZero() {
 		return identity.Session{}, tenants.NewError(tenants.KindUnauthenticated, "sign in first")
 	}
-	s, err := g.whoami.Get(ctx, fingerprint(c), otter.LoaderFunc[[sha256.Size]byte, identity.Session](
-		func(ctx context.Context, _ [sha256.Size]byte) (identity.Session, error) {
-			// Others wait for this answer too: it must not end with the first one's request.
-			return g.identity.Whoami(context.WithoutCancel(ctx), c)
-		}))
+	s, err := g.whoami.Get(ctx, fingerprint(c), asker{g.identity, c})
 	if err == nil && !s.SecondFactor {
 		// The second factor may come at any moment: a refusal for its lack is not kept.
 		g.whoami.Invalidate(fingerprint(c))
 	}
 	if err == nil && !time.Now().Before(s.ExpiresAt) {
 		err = tenants.NewError(tenants.KindUnauthenticated, "sign in again")
+	}
+	return s, err
+}
+
+// asker asks Kratos whose session a credential is.
+type asker struct {
+	identity   Identity
+	credential identity.Credential
+}
+
+// Load implements otter.Loader. Others wait for the answer too: it must not end with
+// the first one's request.
+func (a asker) Load(ctx context.Context, _ [sha256.Size]byte) (identity.Session, error) {
+	return a.identity.Whoami(context.WithoutCancel(ctx), a.credential)
+}
+
+// Reload implements otter.Loader: while it asks, requests are judged by the answer at
+// hand. One that is over by now, or that lacks its second factor, is forgotten.
+func (a asker) Reload(ctx context.Context, key [sha256.Size]byte, _ identity.Session) (identity.Session, error) {
+	s, err := a.Load(ctx, key)
+	if tenants.IsKind(err, tenants.KindUnauthenticated) || tenants.IsKind(err, tenants.KindSecondFactor) || err == nil && !s.SecondFactor {
+		return s, otter.ErrNotFound
 	}
 	return s, err
 }

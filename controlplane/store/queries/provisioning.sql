@@ -37,15 +37,24 @@ FOR UPDATE;
 INSERT INTO provisioning_step (organization_id, step, position) VALUES (@organization_id, @step, @position)
 ON CONFLICT ON CONSTRAINT provisioning_step_pk DO NOTHING;
 
--- name: StepBegin :exec
-UPDATE provisioning_step
-SET state = 'running', attempt = attempt + 1, reason = '', started_at = now(), finished_at = NULL
-WHERE organization_id = @organization_id AND step = @step;
+-- name: StepBegin :execrows
+-- A transaction of its own that holds the lease's row, as LeaseLock does in others. No
+-- row: the lease is somebody else's.
+WITH ours AS (
+    SELECT l.fence FROM provisioning_lease AS l WHERE l.organization_id = @organization_id AND l.fence = @fence FOR UPDATE)
+UPDATE provisioning_step AS s
+SET state = 'running', attempt = s.attempt + 1, reason = '', started_at = now(), finished_at = NULL
+FROM ours
+WHERE s.organization_id = @organization_id AND s.step = @step;
 
--- name: StepEnd :exec
-UPDATE provisioning_step
+-- name: StepEnd :execrows
+-- As StepBegin.
+WITH ours AS (
+    SELECT l.fence FROM provisioning_lease AS l WHERE l.organization_id = @organization_id AND l.fence = @fence FOR UPDATE)
+UPDATE provisioning_step AS s
 SET state = @state, reason = @reason, finished_at = now()
-WHERE organization_id = @organization_id AND step = @step;
+FROM ours
+WHERE s.organization_id = @organization_id AND s.step = @step;
 
 -- name: StepState :one
 SELECT state FROM provisioning_step WHERE organization_id = @organization_id AND step = @step;
