@@ -76,7 +76,7 @@ func nothing() named {
 // collections are the kinds of record by the part of the path before the id.
 var collections = map[string]string{
 	"facilities": "facility", "members": "member", "grants": "grant", "sessions": "session", "clients": "client", "notes": "note",
-	"baas": "baa", "organizations": "organization", "proofs": "run", "repairs": "run",
+	"baas": "baa", "organizations": "organization", "proofs": "run", "repairs": "run", "key-rotations": "run",
 }
 
 // pathFor fills an operation's path. The kind is that of the record in it, or empty.

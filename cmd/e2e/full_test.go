@@ -54,8 +54,8 @@ func (w *world) forget(t *testing.T, l *demo.Live) {
 	require.NoError(t, err)
 }
 
+// Alone: what else needs the Vault of the stack would see it sealed.
 func TestASealedVaultFailsClosedAndComesBack(t *testing.T) {
-	t.Parallel()
 	w := full(t)
 	l, cached := w.tenant(t, "sealed"), w.other(t)
 	r, held := admit(t, l, "Fofana"), admit(t, cached, "Gruber")
