@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/caresphere/caresphere/internal/isolation"
+	"github.com/caresphere/caresphere/internal/kms"
 	"github.com/caresphere/caresphere/internal/pg"
 	"github.com/caresphere/caresphere/internal/testkit/prove"
 	"github.com/caresphere/caresphere/tenants"
@@ -73,4 +74,16 @@ func TestATableThatTheCatalogHidesIsFound(t *testing.T) {
 	y.cellExec(`DROP TABLE public.kept`)
 	requireProven(t, y.prove(""))
 	prove.Plant(t, prove.IsolationDeclared, 1, 1)
+}
+
+// TestAPeersRotatedKeyRefusesAll: a wrap under another tenant's key is refused also where
+// that key has no version as old as the wrap's.
+func TestAPeersRotatedKeyRefusesAll(t *testing.T) {
+	y := newYard(t, 2)
+	ctx, other := context.Background(), kms.KeyName(y.tenants[1])
+	_, err := y.keys.Rotate(ctx, other)
+	require.NoError(t, err)
+	requireProven(t, y.prove(y.slug(y.tenants[0])))
+	require.NoError(t, y.keys.Retire(ctx, other, 2))
+	requireProven(t, y.prove(y.slug(y.tenants[0])))
 }

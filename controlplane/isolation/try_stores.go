@@ -28,6 +28,9 @@ func (p *Prover) keys(ctx context.Context, s *sheet, t subject, peers []subject)
 			return allowed, ""
 		case errors.Is(err, driver.ErrIntegrity):
 			return refused, ""
+		case errors.Is(err, driver.ErrVersionRetired) && key != driver.KeyName(t.id):
+			// Another's key that was rotated refuses by the wrap's version already.
+			return refused, ""
 		case errors.Is(err, driver.ErrKeyGone):
 			return unclear, "the key is gone"
 		}
