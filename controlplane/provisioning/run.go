@@ -31,6 +31,8 @@ type run struct {
 	role   string
 	// acted is the step whose work was done in this run and cannot be looked at.
 	acted string
+	// login is a connection as the tenant's role, for the length of a step.
+	login *tenantLogin
 }
 
 // stepTime bounds one step.
@@ -83,6 +85,7 @@ func (p *Provisioner) Provision(ctx context.Context, organization tenants.ID, la
 func (r *run) take(ctx context.Context, s step) error {
 	ctx, cancel := context.WithTimeout(ctx, stepTime)
 	defer cancel()
+	defer r.logOut(ctx)
 	if err := r.agreementInForce(ctx); err != nil {
 		return err
 	}

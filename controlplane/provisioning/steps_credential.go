@@ -73,14 +73,28 @@ func (p *Provisioner) issueCredential(ctx context.Context, tenant tenants.ID, in
 }
 
 // asTenant runs fn in a transaction of the tenant's own login role, with an owner's
-// context.
+// context. The connection serves until the end of the step: its look, its act and its
+// second look are three transactions, and opening one takes longer than all of them.
 func (r *run) asTenant(ctx context.Context, owner tenants.ID, fn func(pgx.Tx) error) error {
-	login, err := r.p.loginAs(ctx, r.organization)
-	if err != nil {
-		return err
+	if r.login != nil && r.login.conn.IsClosed() {
+		r.login = nil
 	}
-	defer login.close(ctx)
-	return login.in(ctx, tenantdb.KindMember, tenants.Actor{ID: owner, TenantID: r.organization, Role: tenants.RoleOwner}, fn)
+	if r.login == nil {
+		login, err := r.p.loginAs(ctx, r.organization)
+		if err != nil {
+			return err
+		}
+		r.login = login
+	}
+	return r.login.in(ctx, tenantdb.KindMember, tenants.Actor{ID: owner, TenantID: r.organization, Role: tenants.RoleOwner}, fn)
+}
+
+// logOut closes the connection that asTenant left.
+func (r *run) logOut(ctx context.Context) {
+	if r.login != nil {
+		r.login.close(ctx)
+		r.login = nil
+	}
 }
 
 func ownerThere(ctx context.Context, r *run) (there bool, err error) {

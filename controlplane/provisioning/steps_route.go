@@ -42,15 +42,20 @@ func route(ctx context.Context, r *run) error {
 }
 
 // probeTime is how long the route may take to reach routers and workers.
-const probeTime = 30 * time.Second
+const (
+	probeTime    = 30 * time.Second
+	probePause   = 25 * time.Millisecond
+	probeLongest = 250 * time.Millisecond
+)
 
 // sendProbe goes in by the front door, as any request of the tenant would, and is
 // content only when the worker wrote, read back and removed a sealed row.
 func sendProbe(ctx context.Context, r *run) error {
 	ctx, cancel := context.WithTimeout(ctx, probeTime)
 	defer cancel()
-	pause := time.NewTicker(250 * time.Millisecond)
-	defer pause.Stop()
+	// A route is everywhere within some 50 ms; a part that is away for longer is not
+	// asked without end.
+	wait := probePause
 	var (
 		answer int
 		cause  error
@@ -66,9 +71,12 @@ func sendProbe(ctx context.Context, r *run) error {
 		default:
 			cause = err
 		}
+		pause := time.NewTimer(wait)
+		wait = min(2*wait, probeLongest)
 		select {
 		case <-pause.C:
 		case <-ctx.Done():
+			pause.Stop()
 			if answer == 0 {
 				return because("the public address does not answer; it is tried again", cause)
 			}
