@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -107,4 +108,25 @@ func noAway(said []string) (kept []string) {
 		}
 	}
 	return kept
+}
+
+// TestTheScheduleCounts lets the provisioner find by itself what belongs to nobody, and
+// see it go.
+func TestTheScheduleCounts(t *testing.T) {
+	y := newYard(t, 1, "CARESPHERE_CENSUS_EVERY=300ms")
+	findings := func() string {
+		for _, line := range strings.Split(y.metrics(), "\n") {
+			if n, ok := strings.CutPrefix(line, "caresphere_census_findings "); ok {
+				return n
+			}
+		}
+		return "none yet"
+	}
+	require.Eventually(t, func() bool { return findings() == "0" }, 30*time.Second, 50*time.Millisecond)
+	dir := filepath.Join(y.objects, "t", tenants.NewID().Hex())
+	require.NoError(t, os.MkdirAll(dir, 0o700))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "left"), []byte("x"), 0o600))
+	require.Eventually(t, func() bool { return findings() == "1" }, 30*time.Second, 50*time.Millisecond)
+	require.NoError(t, os.RemoveAll(dir))
+	require.Eventually(t, func() bool { return findings() == "0" }, 30*time.Second, 50*time.Millisecond)
 }

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/caresphere/caresphere/controlplane/billing"
+	"github.com/caresphere/caresphere/controlplane/census"
 	"github.com/caresphere/caresphere/controlplane/placement"
 	"github.com/caresphere/caresphere/controlplane/provisioning"
 	"github.com/caresphere/caresphere/internal/audit/sealer"
@@ -93,6 +94,10 @@ func run(ctx context.Context, s settings) error {
 		}
 		o.Log.InfoContext(gctx, "working", "cell", s.CellID)
 		g.Go(func() error { prover.Schedule(gctx, queue); return nil })
+		g.Go(func() error {
+			countAll(gctx, s.Census.Every, census.Config{Control: pools.control, Cell: pools.owner, CellID: s.CellID, Keys: keys, Objects: objects}, o)
+			return nil
+		})
 		p.Watch(gctx, queue)
 		sctx, cancel := context.WithTimeout(context.WithoutCancel(gctx), stopTime)
 		defer cancel()

@@ -44,6 +44,8 @@ type settings struct {
 	Isolation isolationSettings
 
 	Rotation rotationSettings
+
+	Census censusSettings
 }
 
 // secretFile reads a file that holds one line. The error names the file only.

@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -318,17 +319,29 @@ func (w *world) anchors() []string {
 }
 
 func (w *world) get(path string) (int, error) {
+	code, _, err := w.fetch(path)
+	return code, err
+}
+
+// metrics are what the running process says of itself, or empty.
+func (w *world) metrics() string {
+	_, body, _ := w.fetch("/metrics")
+	return body
+}
+
+func (w *world) fetch(path string) (int, string, error) {
 	pool := x509.NewCertPool()
 	pem, err := os.ReadFile(w.ca.Path())
 	if err != nil {
-		return 0, err
+		return 0, "", err
 	}
 	pool.AppendCertsFromPEM(pem)
 	c := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}, DisableKeepAlives: true}}
 	res, err := c.Get("https://" + w.health + path)
 	if err != nil {
-		return 0, err
+		return 0, "", err
 	}
-	_ = res.Body.Close()
-	return res.StatusCode, nil
+	defer func() { _ = res.Body.Close() }()
+	body, err := io.ReadAll(res.Body)
+	return res.StatusCode, string(body), err
 }
