@@ -179,11 +179,11 @@ func TestEachOutageFailsClosedAndPasses(t *testing.T) {
 		// One that fails requests, one that readiness knows of, one that neither.
 		drawn := []absence{}
 		for _, want := range []func(absence) bool{
-			func(c absence) bool { return c.server == devstack.PortPostgres },
+			func(c absence) bool { return c.server == devstack.PortPostgres && !faults[c.fault].slow },
 			func(c absence) bool {
-				return c.server == devstack.PortKratos || c.server == devstack.PortVault || c.server == devstack.PortControlPlane
+				return (c.server == devstack.PortKratos || c.server == devstack.PortVault || c.server == devstack.PortControlPlane) && !faults[c.fault].slow
 			},
-			func(c absence) bool { return len(c.needs) == 0 },
+			func(c absence) bool { return len(c.needs) == 0 || faults[c.fault].slow },
 		} {
 			some := slices.DeleteFunc(slices.Clone(all), func(c absence) bool { return !want(c) })
 			drawn = append(drawn, some[rand.IntN(len(some))])

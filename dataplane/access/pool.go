@@ -243,18 +243,27 @@ func (p *Pools) takeFrom(ctx context.Context, pool *pgxpool.Pool) (*pgxpool.Conn
 // sparedAtOnce is how many tenants lose their idle connections at a time at most.
 const sparedAtOnce = 4
 
-// spare closes the idle connections of the tenants that were longest unused. Their
-// pools and credentials stay.
+// spare closes the idle connections of the tenants that were longest unused, and only
+// where there are none, those that a busy tenant has beside the ones in use: it made
+// them when several of its requests came at once, and may never use them again. Pools
+// and credentials stay.
 func (p *Pools) spare() {
 	if !p.sparing.TryLock() {
 		return // somebody is at it
 	}
 	defer p.sparing.Unlock()
-	var idle []*tenantPool
+	var idle, hoarding []*tenantPool
 	for tp := range p.cache.Values() {
-		if len(tp.request) == 0 && tp.idle() {
+		switch {
+		case !tp.idle():
+		case len(tp.request) == 0:
 			idle = append(idle, tp)
+		default:
+			hoarding = append(hoarding, tp)
 		}
+	}
+	if len(idle) == 0 {
+		idle = hoarding
 	}
 	slices.SortFunc(idle, func(a, b *tenantPool) int { return cmp.Compare(a.used.Load(), b.used.Load()) })
 	// As many as there are requests that wait: each that loses one has to open it again.
