@@ -42,12 +42,12 @@ func newYard(t *testing.T, n int, env ...string) *yard {
 	y.running = y.start()
 	for _, id := range y.tenants {
 		y.eventually(60*time.Second, "live", `SELECT state FROM organization WHERE id = $1`, id)
-		y.eventually(10*time.Second, "true", `SELECT (gate_applied = gate_version)::text FROM organization WHERE id = $1`, id)
+		y.eventually(30*time.Second, "true", `SELECT (gate_applied = gate_version)::text FROM organization WHERE id = $1`, id)
 	}
 	// The first scheduled proof would judge what a test plants once more, when it is mended.
 	y.eventually(60*time.Second, "true", `SELECT (count(*) > 0 AND count(*) = count(finished_at))::text FROM isolation_run WHERE asked_by = 'schedule'`)
 	// A gate's job that comes late would mend what a test plants.
-	y.eventually(10*time.Second, "0", `SELECT count(*)::text FROM river_job WHERE kind = 'apply_gate' AND state IN ('available', 'running', 'retryable', 'scheduled')`)
+	y.eventually(30*time.Second, "0", `SELECT count(*)::text FROM river_job WHERE kind = 'apply_gate' AND state IN ('available', 'running', 'retryable', 'scheduled')`)
 	pool := y.open(y.control.DSN("controlplane"))
 	jobs, err := provisioning.Inserter(pool, nil)
 	require.NoError(t, err)
@@ -151,10 +151,10 @@ func TestSoundTenantsAreProven(t *testing.T) {
 	// A closed gate is proven closed.
 	ctx := context.Background()
 	require.NoError(t, y.fleet.Suspend(ctx, riley, y.tenants[0], "for the test"))
-	y.eventually(10*time.Second, "true", `SELECT (gate_applied = gate_version)::text FROM organization WHERE id = $1`, y.tenants[0])
+	y.eventually(30*time.Second, "true", `SELECT (gate_applied = gate_version)::text FROM organization WHERE id = $1`, y.tenants[0])
 	requireProven(t, y.prove(y.slug(y.tenants[0])))
 	require.NoError(t, y.fleet.Resume(ctx, riley, y.tenants[0], "for the test"))
-	y.eventually(10*time.Second, "true", `SELECT (gate_applied = gate_version)::text FROM organization WHERE id = $1`, y.tenants[0])
+	y.eventually(30*time.Second, "true", `SELECT (gate_applied = gate_version)::text FROM organization WHERE id = $1`, y.tenants[0])
 	requireProven(t, y.prove(y.slug(y.tenants[0])))
 }
 
@@ -254,6 +254,8 @@ func (y *yard) quarantineAndMend(t *testing.T, victim, other tenants.ID, some ..
 	require.Equal(t, "live open", y.text(`SELECT state || ' ' || gate_mode FROM organization WHERE id = $1`, other))
 	require.True(t, tenants.IsKind(y.fleet.Resume(ctx, riley, victim, "too early"), tenants.KindConflict))
 
+	// What closing the gate undoes is undone once it is closed everywhere.
+	y.eventually(30*time.Second, "true", `SELECT (gate_applied = gate_version)::text FROM organization WHERE id = $1`, victim)
 	shown := y.repair(slug, false)
 	require.False(t, shown.Applied)
 	require.Equal(t, healed, len(shown.Differences) == 0)
@@ -271,7 +273,7 @@ func (y *yard) quarantineAndMend(t *testing.T, victim, other tenants.ID, some ..
 	require.Empty(t, done.Left)
 	require.Equal(t, "quarantined", y.text(`SELECT state FROM organization WHERE id = $1`, victim), "only a person releases")
 	require.NoError(t, y.fleet.Resume(ctx, riley, victim, "mended and proven"))
-	y.eventually(10*time.Second, "true", `SELECT (gate_applied = gate_version AND gate_mode = 'open')::text FROM organization WHERE id = $1`, victim)
+	y.eventually(30*time.Second, "true", `SELECT (gate_applied = gate_version AND gate_mode = 'open')::text FROM organization WHERE id = $1`, victim)
 	requireProven(t, y.prove(""))
 	prove.Plant(t, prove.IsolationDeclared, len(some), len(some))
 }
@@ -289,7 +291,7 @@ func TestDriftBesideTheCatalogIsFoundAndMended(t *testing.T) {
 	})
 	t.Run("login while the gate is closed", func(t *testing.T) {
 		require.NoError(t, y.fleet.Suspend(ctx, riley, victim, "for the test"))
-		y.eventually(10*time.Second, "true", `SELECT (gate_applied = gate_version)::text FROM organization WHERE id = $1`, victim)
+		y.eventually(30*time.Second, "true", `SELECT (gate_applied = gate_version)::text FROM organization WHERE id = $1`, victim)
 		y.cellExec(`ALTER ROLE ` + tenants.RoleName(victim) + ` LOGIN`)
 		y.quarantineAndMend(t, victim, other, drift{says: "login does not follow the gate"})
 	})
@@ -345,7 +347,7 @@ func TestWhatTenantsShareCountsAgainstEach(t *testing.T) {
 				done := y.repair(y.slug(id), true)
 				require.Equal(t, isolation.Proven, done.Proof.Verdict, all(*done.Proof))
 				require.NoError(t, y.fleet.Resume(context.Background(), riley, id, "mended"))
-				y.eventually(10*time.Second, "true", `SELECT (gate_applied = gate_version)::text FROM organization WHERE id = $1`, id)
+				y.eventually(30*time.Second, "true", `SELECT (gate_applied = gate_version)::text FROM organization WHERE id = $1`, id)
 			}
 			requireProven(t, y.prove(""))
 			prove.Plant(t, prove.IsolationDeclared, 1, 1)
@@ -396,7 +398,7 @@ func TestTheScheduleProvesAndQuarantines(t *testing.T) {
 	require.Equal(t, "live", y.text(`SELECT state FROM organization WHERE id = $1`, y.tenants[1]))
 	require.Equal(t, "1", y.text(`SELECT count(*)::text FROM mail WHERE recipient = 'operators@caresphere.example' AND template = 'quarantine'`))
 	require.Equal(t, "1", y.text(`SELECT count(*)::text FROM audit_entry WHERE action = 'organization.quarantine' AND actor_kind = 'system' AND organization_id = $1`, y.tenants[0]))
-	y.eventually(5*time.Second, "true", `SELECT (gate_applied = gate_version AND gate_mode = 'closed')::text FROM organization WHERE id = $1`, y.tenants[0])
+	y.eventually(30*time.Second, "true", `SELECT (gate_applied = gate_version AND gate_mode = 'closed')::text FROM organization WHERE id = $1`, y.tenants[0])
 	require.Error(t, y.asTenant(context.Background(), y.tenants[0], `SELECT 1`))
 	require.NoError(t, y.asTenant(context.Background(), y.tenants[1], `SELECT 1`))
 }
