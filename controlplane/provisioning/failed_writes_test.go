@@ -27,6 +27,29 @@ type failure struct {
 	at    int
 }
 
+// failures are the writes that were counted in the databases: all of them in the
+// nightly run, in a usual one so many, drawn at random.
+func failures(t *testing.T, databases map[string]*testkit.Writes, usual int) (all []failure) {
+	t.Helper()
+	for name, w := range databases {
+		for _, how := range []testkit.FailAt{testkit.InStatement, testkit.AtCommit} {
+			n := w.Seen(how)
+			require.Positive(t, n, "%s %s", name, how)
+			t.Logf("%s: %d writes (%s)", name, n, how)
+			for at := 1; at <= n; at++ {
+				all = append(all, failure{w, name, how, at})
+			}
+		}
+	}
+	if prove.Nightly() {
+		return all
+	}
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("drawn with seed %d of %d", seed, len(all))
+	rand.New(rand.NewPCG(seed, 0)).Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+	return all[:usual]
+}
+
 // TestEachFailedWriteIsTakenUpAgain makes writes of provisioning fail, one at a time:
 // rows and commands in both databases, in the statement and at the commit. The next
 // try completes what is there, and leaves one of everything. A usual run draws some
@@ -44,24 +67,7 @@ func TestEachFailedWriteIsTakenUpAgain(t *testing.T) {
 		w.Begin()
 	}
 	require.NoError(t, b.p.Provision(ctx, org, false))
-	var all []failure
-	for name, w := range databases {
-		for _, how := range []testkit.FailAt{testkit.InStatement, testkit.AtCommit} {
-			n := w.Seen(how)
-			require.Positive(t, n, "%s %s", name, how)
-			t.Logf("%s: %d writes (%s)", name, n, how)
-			for at := 1; at <= n; at++ {
-				all = append(all, failure{w, name, how, at})
-			}
-		}
-	}
-	if !prove.Nightly() {
-		seed := uint64(time.Now().UnixNano())
-		t.Logf("drawn with seed %d of %d", seed, len(all))
-		r := rand.New(rand.NewPCG(seed, 0))
-		r.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
-		all = all[:20]
-	}
+	all := failures(t, databases, 20)
 	wrong := 0
 	for _, f := range all {
 		if err := b.throughAFailedWrite(t, databases, f); err != nil {

@@ -4,10 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -40,24 +38,7 @@ func TestEachFailedWriteOfARotationIsTakenUpAgain(t *testing.T) {
 	require.NoError(t, rotated(ctx, p, o.id))
 	version := 2
 	require.NoError(t, b.worker().Turned(ctx, o.id, version, records))
-	var all []failure
-	for name, w := range databases {
-		for _, how := range []testkit.FailAt{testkit.InStatement, testkit.AtCommit} {
-			n := w.Seen(how)
-			require.Positive(t, n, "%s %s", name, how)
-			t.Logf("%s: %d writes (%s)", name, n, how)
-			for at := 1; at <= n; at++ {
-				all = append(all, failure{w, name, how, at})
-			}
-		}
-	}
-	if !prove.Nightly() {
-		seed := uint64(time.Now().UnixNano())
-		t.Logf("drawn with seed %d of %d", seed, len(all))
-		r := rand.New(rand.NewPCG(seed, 0))
-		r.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
-		all = all[:10]
-	}
+	all := failures(t, databases, 10)
 	wrong := 0
 	for _, f := range all {
 		version++
