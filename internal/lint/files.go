@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -40,4 +41,27 @@ func Unfinished(path string, content []byte) []string {
 		}
 	}
 	return wrong
+}
+
+// MaxBytes is the size a file may have. What is larger was built, not written.
+const MaxBytes = 512 << 10
+
+// top is what the top of the tree may hold, beside files and folders whose names begin with a dot.
+var top = []string{
+	"controlplane", "dataplane", "tenants", "terraform", "migrations", "cmd", "internal", "docs", "bin",
+	"go.mod", "go.sum", "Makefile", "README.md", "CHANGELOG.md", "LICENSE", "sqlc.yaml",
+}
+
+// Stray returns a line for a file or folder that has no place at the top of the
+// tree, where `go build` leaves a program that nobody meant to keep, and for a
+// file of any place that is larger than anything written by hand.
+func Stray(path string, size int64) []string {
+	first, _, deeper := strings.Cut(path, "/")
+	if !deeper && !strings.HasPrefix(first, ".") && !slices.Contains(top, first) {
+		return []string{path + " has no place at the top of the tree"}
+	}
+	if size > MaxBytes {
+		return []string{fmt.Sprintf("%s has %d bytes, more than %d", path, size, int64(MaxBytes))}
+	}
+	return nil
 }

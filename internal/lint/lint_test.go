@@ -88,6 +88,19 @@ func TestFilesAreShortAndFinished(t *testing.T) {
 		if d.IsDir() && (strings.HasPrefix(d.Name(), ".") && path != root || d.Name() == "node_modules" || d.Name() == "bin") {
 			return fs.SkipDir
 		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		size := info.Size()
+		if d.IsDir() {
+			size = 0
+		}
+		if inside := filepath.ToSlash(strings.TrimPrefix(path, root+string(filepath.Separator))); path != root {
+			for _, wrong := range Stray(inside, size) {
+				t.Error(wrong)
+			}
+		}
 		if d.IsDir() || filepath.Ext(path) != ".go" {
 			return nil
 		}
@@ -135,6 +148,13 @@ func TestEveryRuleCanFail(t *testing.T) {
 	require.Empty(t, siblings("dataplane/records/notes", "dataplane/records", "dataplane/access"))
 	require.NotEmpty(t, siblings("dataplane/records/notes", "dataplane/records/clients"))
 	require.NotEmpty(t, siblings("dataplane/router", "dataplane/api"))
+
+	require.Empty(t, Stray("cmd/provisioner", 0))
+	require.Empty(t, Stray("docs/openapi/dataplane.json", 200<<10))
+	require.Empty(t, Stray(".gitignore", 100))
+	require.NotEmpty(t, Stray("provisioner", 48<<20))
+	require.NotEmpty(t, Stray("scratch", 0))
+	require.NotEmpty(t, Stray("cmd/provisioner/provisioner", 48<<20))
 
 	require.Empty(t, Linked("router", []string{"database/sql/driver", "net/http"}))
 	require.NotEmpty(t, Linked("router", []string{"database/sql"}))
