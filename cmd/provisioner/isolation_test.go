@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -218,4 +220,52 @@ func TestTheScheduleProvesAndQuarantines(t *testing.T) {
 	y.eventually(30*time.Second, "true", `SELECT (gate_applied = gate_version AND gate_mode = 'closed')::text FROM organization WHERE id = $1`, y.tenants[0])
 	require.Error(t, y.asTenant(context.Background(), y.tenants[0], `SELECT 1`))
 	require.NoError(t, y.asTenant(context.Background(), y.tenants[1], `SELECT 1`))
+}
+
+// TestOldProofsAreThinnedOut plants runs of other days and lets the schedule ask for the
+// next: of a day that is a week past, the last good one is kept and each that was not good.
+func TestOldProofsAreThinnedOut(t *testing.T) {
+	y := newYard(t, 1, "CARESPHERE_ISOLATION_EVERY=1s")
+	kept, gone := map[string]bool{}, map[string]bool{}
+	for _, r := range []struct {
+		by, state, ago string
+		ok, kept       bool
+	}{
+		{"schedule", "done", "100 days", false, false},
+		{"schedule", "done", "100 days", true, false},
+		{"operator", "done", "100 days", true, true},
+		{"release", "done", "100 days", true, true},
+		{"schedule", "done", "30 days", true, false},
+		{"schedule", "done", "30 days", true, false},
+		{"schedule", "done", "30 days", true, true}, // the last of its day
+		{"schedule", "done", "30 days", false, true},
+		{"schedule", "failed", "30 days", false, true},
+		{"schedule", "done", "29 days", true, true},
+		{"schedule", "done", "3 days", true, true},
+		{"schedule", "done", "3 days", true, true},
+	} {
+		id := tenants.NewID()
+		// In the order of the list, all at the start of their day.
+		y.exec(`INSERT INTO isolation_run (id, kind, cell_id, asked_by, state, ok, asked_at, finished_at)
+			SELECT $1, 'proof', id, $2, $3, $4, d, d FROM cell, (SELECT date_trunc('day', now(), 'UTC') - $5::interval + make_interval(secs => $6)) AS x(d)`,
+			id, r.by, r.state, r.ok, r.ago, float64(len(kept)+len(gone)))
+		y.exec(`INSERT INTO isolation_result (organization_id, run_id, verdict) VALUES ($1, $2, 'proven')`, y.tenants[0], id)
+		if r.kept {
+			kept[id.String()] = true
+		} else {
+			gone[id.String()] = true
+		}
+	}
+	count := func(ids map[string]bool) string {
+		return y.text(`SELECT count(*)::text || ' ' || (SELECT count(*) FROM isolation_result WHERE run_id = ANY($1::uuid[])) FROM isolation_run WHERE id = ANY($1::uuid[])`,
+			slices.Collect(maps.Keys(ids)))
+	}
+	require.Eventually(t, func() bool { return count(gone) == "0 0" }, 60*time.Second, 50*time.Millisecond)
+	require.Equal(t, "8 8", count(kept))
+	// Once more, for what the first round left because it takes a few at a time.
+	before := y.text(`SELECT count(*)::text FROM isolation_run WHERE asked_by = 'schedule' AND finished_at > now() - interval '1 hour'`)
+	require.Eventually(t, func() bool {
+		return y.text(`SELECT count(*)::text FROM isolation_run WHERE asked_by = 'schedule' AND finished_at > now() - interval '1 hour'`) != before
+	}, 60*time.Second, 50*time.Millisecond)
+	require.Equal(t, "8 8", count(kept))
 }

@@ -24,8 +24,12 @@ const (
 	jobTime = 15 * time.Minute
 	// askEvery is how often it is asked whether a scheduled proof is due.
 	askEvery = 5 * time.Second
-	// keepFor is how long scheduled proofs are kept.
-	keepFor = 90 * 24 * time.Hour
+	// keepAllFor is how long every scheduled proof is kept; keepFor those that did not
+	// go well, and the last of each day. A report of ten thousand tenants has ten
+	// megabytes.
+	keepAllFor, keepFor = 7 * 24 * time.Hour, 90 * 24 * time.Hour
+	// purgeAtOnce is how many are removed when one is asked for.
+	purgeAtOnce = 5
 )
 
 // Jobs inserts a background job in a transaction; *river.Client does.
@@ -216,7 +220,8 @@ func (p *Prover) Schedule(ctx context.Context, queue Jobs) {
 func (p *Prover) ask(ctx context.Context, queue Jobs) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	return p.inControl(ctx, func(tx pgx.Tx, q *store.Queries) error {
+	asked := false
+	err := p.inControl(ctx, func(tx pgx.Tx, q *store.Queries) error {
 		// One asker at a time: the others then see what the first one asked for.
 		if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock(hashtextextended('caresphere isolation schedule ' || $1, 0))`, p.CellID); err != nil {
 			return fmt.Errorf("waiting for another asker: %w", err)
@@ -226,11 +231,17 @@ func (p *Prover) ask(ctx context.Context, queue Jobs) error {
 		if err != nil || n == 0 {
 			return wrap(err, "asking for a proof")
 		}
-		if _, err := q.IsolationPurge(ctx, keepFor.Seconds()); err != nil {
-			return fmt.Errorf("removing old proofs: %w", err)
-		}
+		asked = true
 		_, err = queue.InsertTx(ctx, tx, jobs.Isolation{RunID: id, Cell: p.CellID}, nil)
 		return wrap(err, "asking for a proof")
+	})
+	if err != nil || !asked {
+		return err
+	}
+	// By itself: that old proofs cannot be removed keeps no new one from being asked for.
+	return p.inControl(ctx, func(_ pgx.Tx, q *store.Queries) error {
+		_, err := q.IsolationPurge(ctx, store.IsolationPurgeParams{OlderSeconds: keepFor.Seconds(), ThinSeconds: keepAllFor.Seconds(), Count: purgeAtOnce})
+		return wrap(err, "removing old proofs")
 	})
 }
 

@@ -229,11 +229,28 @@ func (q *Queries) IsolationPlace(ctx context.Context, slug string) (IsolationPla
 
 const isolationPurge = `-- name: IsolationPurge :execrows
 DELETE FROM isolation_run
-WHERE asked_by = 'schedule' AND finished_at < now() - make_interval(secs => $1::float8)
+WHERE id IN (
+    SELECT r.id FROM isolation_run r
+    WHERE r.asked_by = 'schedule'
+      AND (r.finished_at < now() - make_interval(secs => $1::float8)
+        OR r.finished_at < now() - make_interval(secs => $2::float8) AND r.ok AND EXISTS (
+            SELECT 1 FROM isolation_run n
+            WHERE n.asked_by = 'schedule' AND n.ok AND n.cell_id = r.cell_id AND n.kind = r.kind AND n.finished_at > r.finished_at
+              AND n.finished_at < date_trunc('day', r.finished_at, 'UTC') + interval '1 day'))
+    ORDER BY r.finished_at
+    LIMIT $3)
 `
 
-func (q *Queries) IsolationPurge(ctx context.Context, olderSeconds float64) (int64, error) {
-	result, err := q.db.Exec(ctx, isolationPurge, olderSeconds)
+type IsolationPurgeParams struct {
+	OlderSeconds float64
+	ThinSeconds  float64
+	Count        int32
+}
+
+// Scheduled runs that are past their time, the oldest first: all that are older than
+// @older_seconds; of those older than @thin_seconds that went well, all but the last of each day.
+func (q *Queries) IsolationPurge(ctx context.Context, arg IsolationPurgeParams) (int64, error) {
+	result, err := q.db.Exec(ctx, isolationPurge, arg.OlderSeconds, arg.ThinSeconds, arg.Count)
 	if err != nil {
 		return 0, err
 	}

@@ -90,8 +90,19 @@ SELECT id, cell_id FROM organization WHERE slug = @slug AND state IN ('live', 'r
 SELECT id FROM cell ORDER BY id;
 
 -- name: IsolationPurge :execrows
+-- Scheduled runs that are past their time, the oldest first: all that are older than
+-- @older_seconds; of those older than @thin_seconds that went well, all but the last of each day.
 DELETE FROM isolation_run
-WHERE asked_by = 'schedule' AND finished_at < now() - make_interval(secs => @older_seconds::float8);
+WHERE id IN (
+    SELECT r.id FROM isolation_run r
+    WHERE r.asked_by = 'schedule'
+      AND (r.finished_at < now() - make_interval(secs => @older_seconds::float8)
+        OR r.finished_at < now() - make_interval(secs => @thin_seconds::float8) AND r.ok AND EXISTS (
+            SELECT 1 FROM isolation_run n
+            WHERE n.asked_by = 'schedule' AND n.ok AND n.cell_id = r.cell_id AND n.kind = r.kind AND n.finished_at > r.finished_at
+              AND n.finished_at < date_trunc('day', r.finished_at, 'UTC') + interval '1 day'))
+    ORDER BY r.finished_at
+    LIMIT @count);
 
 -- name: IsolationResultsDrop :exec
 -- Of a run of one tenant that begins anew after its process was killed.
