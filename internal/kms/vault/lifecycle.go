@@ -204,13 +204,18 @@ func (v *Vault) Names(ctx context.Context) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	gone := make(map[string]bool, len(shredded))
-	for _, key := range shredded {
-		gone[key] = true
+	return without(keys, shredded), nil
+}
+
+// without returns the keys in order that are not among gone.
+func without(keys, gone []string) []string {
+	out := make(map[string]bool, len(gone))
+	for _, key := range gone {
+		out[key] = true
 	}
-	keys = slices.DeleteFunc(keys, func(key string) bool { return gone[key] })
+	keys = slices.DeleteFunc(keys, func(key string) bool { return out[key] })
 	slices.Sort(keys)
-	return keys, nil
+	return keys
 }
 
 // Disable implements driver.KMS for the provisioner.
@@ -295,8 +300,7 @@ func (v *Vault) closedKeys(ctx context.Context) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	slices.Sort(keys)
-	return slices.DeleteFunc(keys, func(k string) bool { return slices.Contains(shredded, k) }), nil
+	return without(keys, shredded), nil
 }
 
 func (v *Vault) policy(ctx context.Context) (string, error) {

@@ -28,7 +28,7 @@ type cell struct {
 	address string
 }
 
-func newCell(t *testing.T, server *testkit.VaultServer) *cell {
+func newCell(t testing.TB, server *testkit.VaultServer) *cell {
 	t.Helper()
 	c := &cell{id: "c" + strings.ToLower(rand.Text()[:10]), server: server, admin: server.Admin(t), address: server.Address}
 	var err error
@@ -38,7 +38,7 @@ func newCell(t *testing.T, server *testkit.VaultServer) *cell {
 	return c
 }
 
-func (c *cell) config(t *testing.T, role string) vault.Config {
+func (c *cell) config(t testing.TB, role string) vault.Config {
 	t.Helper()
 	dir := t.TempDir()
 	cfg := vault.Config{
@@ -53,12 +53,12 @@ func (c *cell) config(t *testing.T, role string) vault.Config {
 	return cfg
 }
 
-func (c *cell) open(t *testing.T, role string) *vault.Vault {
+func (c *cell) open(t testing.TB, role string) *vault.Vault {
 	t.Helper()
 	return openWith(t, c.config(t, role))
 }
 
-func openWith(t *testing.T, cfg vault.Config) *vault.Vault {
+func openWith(t testing.TB, cfg vault.Config) *vault.Vault {
 	t.Helper()
 	v, err := vault.Open(t.Context(), cfg)
 	if err != nil {
@@ -69,7 +69,7 @@ func openWith(t *testing.T, cfg vault.Config) *vault.Vault {
 }
 
 // made returns a key with one data key of it.
-func (c *cell) made(t *testing.T, worker *vault.Vault) (key string, id tenants.ID, dk driver.DataKey) {
+func (c *cell) made(t testing.TB, worker *vault.Vault) (key string, id tenants.ID, dk driver.DataKey) {
 	t.Helper()
 	key, id = driver.KeyName(tenants.NewID()), tenants.NewID()
 	if err := c.open(t, vault.RoleProvisioner).Ensure(t.Context(), key); err != nil {
