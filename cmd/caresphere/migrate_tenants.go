@@ -54,7 +54,12 @@ CARESPHERE_CELL_OWNER_DSN as cell_owner to the cell CARESPHERE_CELL_ID.`,
 				return err
 			}
 			defer control.Close()
-			fan := provisioning.Fanout{Control: control, CellDSN: s.Cell, CellID: s.CellID}
+			owner, err := pg.OpenMigrator(cmd.Context(), s.Cell, provisioning.MigrationsAtOnce)
+			if err != nil {
+				return err
+			}
+			defer owner.Close()
+			fan := provisioning.Fanout{Control: control, Cell: owner, CellID: s.CellID}
 			begun, current := time.Now(), 0
 			return fan.MigrateTenants(cmd.Context(), func(p provisioning.Progress) {
 				if p.Tenant.IsZero() {

@@ -19,7 +19,12 @@ func bringTenants(ctx context.Context, stack *devstack.Stack, out io.Writer) err
 		return err
 	}
 	defer control.Close()
-	fan := provisioning.Fanout{Control: control, CellDSN: stack.DSN(devstack.CellDatabase, "cell_owner"), CellID: devstack.CellID}
+	owner, err := pg.OpenMigrator(ctx, stack.DSN(devstack.CellDatabase, "cell_owner"), provisioning.MigrationsAtOnce)
+	if err != nil {
+		return err
+	}
+	defer owner.Close()
+	fan := provisioning.Fanout{Control: control, Cell: owner, CellID: devstack.CellID}
 	current := 0
 	if err := fan.MigrateTenants(ctx, func(p provisioning.Progress) { current = p.Done }); err != nil {
 		return fmt.Errorf("migrating tenants: %w", err)

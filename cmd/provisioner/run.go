@@ -131,7 +131,10 @@ func patiently(ctx context.Context, try func(context.Context) error) error {
 	}
 }
 
-type pools struct{ control, owner, sealer *pgxpool.Pool }
+type pools struct {
+	control, owner, sealer *pgxpool.Pool
+	migrator               *pg.Migrator
+}
 
 func openPools(ctx context.Context, s settings) (pools, error) {
 	var (
@@ -142,11 +145,14 @@ func openPools(ctx context.Context, s settings) (pools, error) {
 	if p.control, err = pg.Open(ctx, s.ControlDSN, o); err != nil {
 		return p, fmt.Errorf("control database: %w", err)
 	}
-	o.MaxConns, o.LockTimeout = 8, 5*time.Second
+	o.MaxConns, o.LockTimeout, o.MaxSchemas = 8, 5*time.Second, 500
 	if p.owner, err = pg.Open(ctx, s.OwnerDSN, o); err != nil {
 		return p, fmt.Errorf("cell database: %w", err)
 	}
-	o.ApplicationName, o.StatementTimeout = "caresphere-sealer", time.Minute
+	if p.migrator, err = pg.OpenMigrator(ctx, s.OwnerDSN, provisioning.MigrationsAtOnce); err != nil {
+		return p, fmt.Errorf("cell database: %w", err)
+	}
+	o.ApplicationName, o.StatementTimeout, o.MaxSchemas = "caresphere-sealer", time.Minute, 1000
 	if p.sealer, err = pg.Open(ctx, s.SealerDSN, o); err != nil {
 		return p, fmt.Errorf("cell database as the sealer: %w", err)
 	}
@@ -157,6 +163,7 @@ func (p pools) close() {
 	for _, one := range []*pgxpool.Pool{p.control, p.owner, p.sealer} {
 		one.Close()
 	}
+	p.migrator.Close()
 }
 
 func newProvisioner(s settings, db pools, keys, rewrapper kms.KMS, objects blob.Store, o *obs.Obs) (*provisioning.Provisioner, error) {
@@ -194,7 +201,7 @@ func newProvisioner(s settings, db pools, keys, rewrapper kms.KMS, objects blob.
 	}
 	host, _ := os.Hostname()
 	return provisioning.New(provisioning.Config{
-		Control: db.control, Cell: db.owner, CellDSN: s.OwnerDSN, CellID: s.CellID,
+		Control: db.control, Cell: db.owner, CellDSN: s.OwnerDSN, Migrator: db.migrator, CellID: s.CellID,
 		Keys: keys, Rewrapper: rewrapper, Objects: objects, Billing: billing.New(db.control, provider), Gatekeeper: placement.NewGates(inserter, nil),
 		Authority: authority, ProbeSigner: signer, PublicOrigin: s.PublicOrigin, ProbeTLS: public,
 		// The id makes a restarted process another holder than the one that was killed.

@@ -26,7 +26,8 @@ const (
 	// tenant's other requests behind itself.
 	migrationLockTimeout = 500 * time.Millisecond
 	migrationTries       = 20
-	migrationsAtOnce     = 4
+	// MigrationsAtOnce is how many tenants are migrated at the same time.
+	MigrationsAtOnce = 4
 )
 
 // Progress is how far the migration of all tenants is.
@@ -43,9 +44,9 @@ type Progress struct {
 type Fanout struct {
 	// Control is a pool of the provisioner's role in the control database.
 	Control *pgxpool.Pool
-	// CellDSN logs in as cell_owner.
-	CellDSN string
-	CellID  string
+	// Cell migrates as cell_owner, four at once.
+	Cell   *pg.Migrator
+	CellID string
 	// Migrations holds the set in its folder "tenant"; nil is the one of this build.
 	Migrations fs.FS
 }
@@ -93,7 +94,7 @@ func (f Fanout) MigrateTenants(ctx context.Context, report func(Progress)) error
 		return fmt.Errorf("the first tenant failed, no other was touched: %w", err)
 	}
 	var group errgroup.Group
-	group.SetLimit(migrationsAtOnce)
+	group.SetLimit(MigrationsAtOnce)
 	for _, id := range ids[1:] {
 		group.Go(func() error {
 			if ctx.Err() == nil {
@@ -116,11 +117,6 @@ func (f Fanout) behind(ctx context.Context, ids []tenants.ID) ([]tenants.ID, err
 	if err != nil {
 		return nil, err
 	}
-	conn, err := pg.Connect(ctx, f.CellDSN, pg.Options{ApplicationName: "caresphere-migrate"})
-	if err != nil {
-		return nil, fmt.Errorf("asking tenants' versions: %w", err)
-	}
-	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
 	var out []tenants.ID
 	for part := range slices.Chunk(ids, askedAtOnce) {
 		var sql strings.Builder
@@ -131,12 +127,15 @@ func (f Fanout) behind(ctx context.Context, ids []tenants.ID) ([]tenants.ID, err
 			fmt.Fprintf(&sql, "SELECT %d WHERE NOT $1::bigint[] <@ ARRAY(SELECT version_id FROM %s WHERE is_applied)",
 				i, pgx.Identifier{tenants.SchemaName(id), versionTable}.Sanitize())
 		}
-		rows, err := conn.Query(ctx, sql.String(), pgx.QueryExecModeExec, want)
-		if err != nil {
-			return nil, fmt.Errorf("asking tenants' versions: %w", err)
-		}
-		at, err := pgx.CollectRows(rows, pgx.RowTo[int])
-		if err != nil {
+		var at []int
+		if err := f.Cell.InTx(ctx, func(tx pgx.Tx) error {
+			rows, err := tx.Query(ctx, sql.String(), pgx.QueryExecModeExec, want)
+			if err != nil {
+				return err
+			}
+			at, err = pgx.CollectRows(rows, pgx.RowTo[int])
+			return err
+		}); err != nil {
 			return nil, fmt.Errorf("asking tenants' versions: %w", err)
 		}
 		for _, i := range at {
@@ -176,7 +175,7 @@ func (f Fanout) migratePatiently(ctx context.Context, id tenants.ID) error {
 // migrate brings one tenant's schema to the latest version, each migration in a
 // transaction of its own.
 func (f Fanout) migrate(ctx context.Context, tenant tenants.ID) error {
-	_, err := pg.Migrate(ctx, f.CellDSN, f.set(), "tenant", pg.MigrateOptions{
+	_, err := f.Cell.Migrate(ctx, f.set(), "tenant", pg.MigrateOptions{
 		Schema:       tenants.SchemaName(tenant),
 		VersionTable: versionTable,
 		Settings:     map[string]string{"caresphere.tenant_role": tenants.RoleName(tenant)},

@@ -35,7 +35,7 @@ func TestTenantsAreMigratedCanaryFirstAndAgainAfterAFailure(t *testing.T) {
 	for range 5 {
 		all = append(all, b.provisioned(t))
 	}
-	fan := provisioning.Fanout{Control: b.config.Control, CellDSN: b.cell.DSN("cell_owner"), CellID: "main"}
+	fan := provisioning.Fanout{Control: b.config.Control, Cell: b.config.Migrator, CellID: "main"}
 	migrated := func() (n int) {
 		for _, o := range all {
 			if b.cellText(t, `SELECT count(*)::text FROM pg_attribute WHERE attrelid = to_regclass($1) AND attname = 'note'`, tenants.SchemaName(o.id)+".facility") == "1" {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/caresphere/caresphere/controlplane/store"
 	"github.com/caresphere/caresphere/internal/kms/driver"
+	"github.com/caresphere/caresphere/internal/pg"
 	"github.com/caresphere/caresphere/internal/tenantdb"
 	"github.com/caresphere/caresphere/tenants"
 
@@ -51,10 +52,11 @@ type Gatekeeper interface {
 type Config struct {
 	Control *pgxpool.Pool
 	// Cell is a pool of cell_owner's in the cell's database; CellDSN is its
-	// connection string, for migrations and for logins as a tenant.
-	Cell    *pgxpool.Pool
-	CellDSN string
-	CellID  string
+	// connection string, for logins as a tenant; Migrator migrates as cell_owner.
+	Cell     *pgxpool.Pool
+	CellDSN  string
+	Migrator *pg.Migrator
+	CellID   string
 
 	Keys       Keys
 	Rewrapper  Rewrapper
@@ -95,7 +97,7 @@ type Provisioner struct {
 // New checks the configuration and returns a Provisioner. It contacts nothing.
 func New(c Config) (*Provisioner, error) {
 	switch {
-	case c.Control == nil, c.Cell == nil, c.CellDSN == "", c.CellID == "", c.Keys == nil, c.Rewrapper == nil, c.Objects == nil,
+	case c.Control == nil, c.Cell == nil, c.CellDSN == "", c.Migrator == nil, c.CellID == "", c.Keys == nil, c.Rewrapper == nil, c.Objects == nil,
 		c.Gatekeeper == nil, c.Authority == nil, c.ProbeSigner == nil, c.PublicOrigin == "", c.ProbeTLS == nil, c.Holder == "", c.LeaseLife < 0, c.RotateGrace < 0, c.RotateEvery < 0:
 		return nil, errors.New("provisioning: the configuration lacks a part or has an impossible one")
 	}

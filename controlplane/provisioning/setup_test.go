@@ -69,9 +69,12 @@ func setup(t testing.TB) *bundle {
 	verifier, err := note.NewVerifier(public)
 	require.NoError(t, err)
 	b.probes = newProbeServer(t, b, verifier)
+	migrator, err := pg.OpenMigrator(ctx, b.cell.DSN("cell_owner"), provisioning.MigrationsAtOnce)
+	require.NoError(t, err)
+	t.Cleanup(migrator.Close)
 	b.config = provisioning.Config{
 		Control: control, Cell: open(t, b.cell.DSN("cell_owner"), pg.Options{ApplicationName: "provisioner"}),
-		CellDSN: b.cell.DSN("cell_owner"), CellID: "main",
+		CellDSN: b.cell.DSN("cell_owner"), Migrator: migrator, CellID: "main",
 		Keys: b.keys, Rewrapper: b.keys, Objects: objects, Gatekeeper: placement.NewGates(inserter, nil), Authority: authority(t, b.cell.PG()),
 		ProbeSigner: signer, PublicOrigin: b.probes.server.URL, ProbeTLS: b.probes.client,
 		Holder: "one",

@@ -101,7 +101,7 @@ func makeTables(ctx context.Context, r *run) error {
 	if err := r.cell(ctx, func(pgx.Tx) error { return nil }); err != nil {
 		return err
 	}
-	return Fanout{Control: r.p.Control, CellDSN: r.p.CellDSN, CellID: r.p.CellID}.migrate(ctx, r.organization)
+	return Fanout{Control: r.p.Control, Cell: r.p.Migrator, CellID: r.p.CellID}.migrate(ctx, r.organization)
 }
 
 // isolationHolds compares the catalog with what must hold for every tenant.

@@ -41,12 +41,20 @@ type Options struct {
 	IdleInTransaction time.Duration
 	// MaxConnLifetime defaults to 30 min with a jitter of a tenth; MaxConnIdleTime to 5 min.
 	MaxConnLifetime, MaxConnIdleTime time.Duration
+	// MaxSchemas closes a connection once it has seen about as many tenants' schemas:
+	// its server process keeps what it learns of every table that it touches, some
+	// 150 KB a schema. A use of the connection counts as one, and Saw adds to that.
+	// Zero means no limit.
+	MaxSchemas int
 	// Tracer sees every query; nil means none.
 	Tracer pgx.QueryTracer
 	// Dial opens the network connection; nil is a net.Dialer.
 	Dial pgconn.DialFunc
 	// OnConnect runs on every new connection before its first use; nil means none.
 	OnConnect func(context.Context, *pgx.Conn) error
+	// OnAcquire runs on a pool's connection before each use; a connection that it
+	// returns an error for is closed, and the error returned. Nil means none.
+	OnAcquire func(context.Context, *pgx.Conn) error
 }
 
 // ErrInsecure is returned for a connection string that would not verify the
@@ -76,11 +84,32 @@ func Open(ctx context.Context, dsn string, o Options) (*pgxpool.Pool, error) {
 		}
 		return nil
 	}
+	if o.OnAcquire != nil {
+		cfg.PrepareConn = func(ctx context.Context, c *pgx.Conn) (bool, error) {
+			err := o.OnAcquire(ctx, c)
+			return err == nil, err
+		}
+	}
+	if o.MaxSchemas > 0 {
+		cfg.AfterRelease = func(c *pgx.Conn) bool { return Saw(c, 1) < o.MaxSchemas }
+	}
 	pool, err := pgxpool.NewWithConfig(ctx, cfg)
 	if err != nil {
 		return nil, fmt.Errorf("pg: making a pool: %w", err)
 	}
 	return pool, nil
+}
+
+// seenKey is where a connection keeps how many schemas it has seen.
+const seenKey = "caresphere.schemas"
+
+// Saw says that a connection's statements touched so many more schemas than the one
+// that its use counts as, and returns how many it has seen by now.
+func Saw(c *pgx.Conn, more int) int {
+	data := c.PgConn().CustomData()
+	seen, _ := data[seenKey].(int)
+	data[seenKey] = seen + more
+	return seen + more
 }
 
 // Connect opens one connection outside any pool, for LISTEN and for short work as

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
 	"github.com/caresphere/caresphere/internal/pg"
@@ -186,4 +187,93 @@ func TestMigrationsGoWhereTheyShouldOnce(t *testing.T) {
 	var there bool
 	require.NoError(t, conn.QueryRow(ctx, `SELECT to_regclass('one.b') IS NOT NULL`).Scan(&there))
 	require.False(t, there)
+}
+
+// TestAMigratorKeepsSchemasApart migrates schemas over one connection: what the
+// first set is gone for the second, and nothing else may use the connection.
+func TestAMigratorKeepsSchemasApart(t *testing.T) {
+	ctx := context.Background()
+	db := testkit.EmptyDB(t)
+	set := fstest.MapFS{"set/0001_a.sql": {Data: []byte("-- +goose Up\nCREATE TABLE a AS SELECT pg_backend_pid() AS pid, current_setting('caresphere.tenant_role', true) AS who, current_setting('lock_timeout') AS patience;")}}
+	conn, err := pg.Connect(ctx, db.DSN("platform_owner"), pg.Options{})
+	require.NoError(t, err)
+	defer func() { _ = conn.Close(ctx) }()
+	m, err := pg.OpenMigrator(ctx, db.DSN("platform_owner"), 1)
+	require.NoError(t, err)
+	defer m.Close()
+	type row struct {
+		PID           int
+		Who, Patience string
+	}
+	seen := map[string]row{}
+	for schema, o := range map[string]pg.MigrateOptions{
+		"first":  {Settings: map[string]string{"caresphere.tenant_role": "first"}, LockTimeout: 500 * time.Millisecond},
+		"second": {Settings: map[string]string{"caresphere.tenant_role": "second"}},
+		"third":  {},
+	} {
+		_, err = conn.Exec(ctx, "CREATE SCHEMA "+schema)
+		require.NoError(t, err)
+		o.Schema = schema
+		n, err := m.Migrate(ctx, set, "set", o)
+		require.NoError(t, err)
+		require.Equal(t, 1, n)
+		var r row
+		require.NoError(t, conn.QueryRow(ctx, "SELECT pid, coalesce(who, ''), patience FROM "+schema+".a").Scan(&r.PID, &r.Who, &r.Patience))
+		seen[schema] = r
+	}
+	pid := seen["first"].PID
+	require.Equal(t, map[string]row{"first": {pid, "first", "500ms"}, "second": {pid, "second", "5s"}, "third": {pid, "", "5s"}}, seen)
+	require.NoError(t, m.InTx(ctx, func(tx pgx.Tx) error {
+		var who, path string
+		require.NoError(t, tx.QueryRow(ctx, `SELECT coalesce(current_setting('caresphere.tenant_role', true), ''), current_setting('search_path')`).Scan(&who, &path))
+		require.Empty(t, who)
+		require.Equal(t, "public", path)
+		return nil
+	}))
+	_, err = m.Migrate(ctx, set, "set", pg.MigrateOptions{Schema: "first"})
+	require.NoError(t, err, "its connection is still good")
+}
+
+// TestAPoolRefusesWhoeverIsNotPrepared: a connection that OnAcquire refuses is not handed out.
+func TestAPoolRefusesWhoeverIsNotPrepared(t *testing.T) {
+	ctx := context.Background()
+	refuse := errors.New("not prepared")
+	var ready bool
+	pool, err := pg.Open(ctx, testkit.EmptyDB(t).DSN("platform_owner"), pg.Options{OnAcquire: func(context.Context, *pgx.Conn) error {
+		if ready {
+			return nil
+		}
+		return refuse
+	}})
+	require.NoError(t, err)
+	defer pool.Close()
+	_, err = pool.Exec(ctx, "SELECT 1")
+	require.ErrorIs(t, err, refuse)
+	ready = true
+	_, err = pool.Exec(ctx, "SELECT 1")
+	require.NoError(t, err)
+}
+
+// TestAConnectionThatSawManySchemasIsClosed counts uses and what Saw adds to them.
+func TestAConnectionThatSawManySchemasIsClosed(t *testing.T) {
+	ctx := context.Background()
+	dsn := testkit.EmptyDB(t).DSN("platform_owner")
+	pids := func(o pg.Options) (all map[int]bool) {
+		o.MaxConns = 1
+		pool, err := pg.Open(ctx, dsn, o)
+		require.NoError(t, err)
+		defer pool.Close()
+		all = map[int]bool{}
+		for range 10 {
+			require.NoError(t, pool.AcquireFunc(ctx, func(c *pgxpool.Conn) error {
+				pg.Saw(c.Conn(), 1)
+				var pid int
+				defer func() { all[pid] = true }()
+				return c.QueryRow(ctx, "SELECT pg_backend_pid()").Scan(&pid)
+			}))
+		}
+		return all
+	}
+	require.Len(t, pids(pg.Options{}), 1)
+	require.Len(t, pids(pg.Options{MaxSchemas: 4}), 5, "each use saw two")
 }

@@ -1,5 +1,7 @@
 -- +goose Up
--- The administrative core of one tenant. Runs with search_path = the tenant's
+-- +goose StatementBegin
+-- The administrative core of one tenant. Like each of a tenant's migrations it is one
+-- statement for goose: one round trip, not a hundred. Runs with search_path = the tenant's
 -- schema, as cell_owner, with caresphere.tenant_role set to the login role.
 -- Every table has row-level security enabled and forced; a policy per command;
 -- what has no policy is refused. The kinds of context (cell.context):
@@ -103,7 +105,6 @@ CREATE TABLE idempotency_key (
 );
 
 -- A facility's version counts its changes.
--- +goose StatementBegin
 CREATE FUNCTION facility_touch() RETURNS trigger LANGUAGE plpgsql
     SET search_path = pg_catalog, pg_temp
 AS $$
@@ -112,11 +113,9 @@ BEGIN
     RETURN NEW;
 END
 $$;
--- +goose StatementEnd
 CREATE TRIGGER facility_touch BEFORE UPDATE ON facility FOR EACH ROW EXECUTE FUNCTION facility_touch();
 
 -- A change of role or status counts as a change of what the member may do.
--- +goose StatementBegin
 CREATE FUNCTION member_touch() RETURNS trigger LANGUAGE plpgsql
     SET search_path = pg_catalog, pg_temp
 AS $$
@@ -127,13 +126,11 @@ BEGIN
     RETURN NEW;
 END
 $$;
--- +goose StatementEnd
 CREATE TRIGGER member_touch BEFORE UPDATE ON member FOR EACH ROW EXECUTE FUNCTION member_touch();
 CREATE TRIGGER member_facility_bump AFTER INSERT OR DELETE ON member_facility FOR EACH ROW EXECUTE FUNCTION cell.bump_authz_version();
 CREATE TRIGGER facility_grant_bump AFTER INSERT OR UPDATE ON facility_grant FOR EACH ROW EXECUTE FUNCTION cell.bump_authz_version();
 
 -- A revoked grant stays revoked, by whom and when as it happened.
--- +goose StatementBegin
 CREATE FUNCTION facility_grant_touch() RETURNS trigger LANGUAGE plpgsql
     SET search_path = pg_catalog, pg_temp
 AS $$
@@ -148,12 +145,10 @@ BEGIN
     RETURN NEW;
 END
 $$;
--- +goose StatementEnd
 CREATE TRIGGER facility_grant_touch BEFORE UPDATE ON facility_grant FOR EACH ROW EXECUTE FUNCTION facility_grant_touch();
 
 -- A session that was revoked, or idle for too long, cannot be brought back, and
 -- nobody dates its last use but the clock.
--- +goose StatementBegin
 CREATE FUNCTION member_session_touch() RETURNS trigger LANGUAGE plpgsql
     SET search_path FROM CURRENT
 AS $$
@@ -173,7 +168,6 @@ BEGIN
     RETURN NEW;
 END
 $$;
--- +goose StatementEnd
 CREATE TRIGGER member_session_touch BEFORE UPDATE ON member_session FOR EACH ROW EXECUTE FUNCTION member_session_touch();
 
 -- The first statement of a request's transaction, after its context is set.
@@ -181,7 +175,6 @@ CREATE TRIGGER member_session_touch BEFORE UPDATE ON member_session FOR EACH ROW
 -- the member is gone or disabled, CS409 when what the worker decided with
 -- (seen_authz_version) is no longer current: it reads again and decides again.
 -- It notes the use of the session, at most every 15 seconds.
--- +goose StatementBegin
 CREATE FUNCTION begin_request(seen_authz_version bigint) RETURNS void LANGUAGE plpgsql
     SET search_path FROM CURRENT
 AS $$
@@ -217,7 +210,6 @@ BEGIN
     END IF;
 END
 $$;
--- +goose StatementEnd
 
 ALTER TABLE tenant_setting  ENABLE ROW LEVEL SECURITY;
 ALTER TABLE tenant_setting  FORCE ROW LEVEL SECURITY;
@@ -312,7 +304,6 @@ CREATE POLICY idempotency_key_insert ON idempotency_key FOR INSERT
 -- Grants by table and column, to this tenant's login role alone. What is not
 -- named is refused: ids and origins never change, counters and authors are set by
 -- defaults and triggers, nothing is truncated.
--- +goose StatementBegin
 DO $$
 DECLARE
     tenant text := current_setting('caresphere.tenant_role');

@@ -1,4 +1,5 @@
 -- +goose Up
+-- +goose StatementBegin
 -- The audit trail of one tenant and what seals it (45 CFR 164.312(b)). Runs with
 -- search_path = the tenant's schema, as cell_owner, with caresphere.tenant_role
 -- set to the login role. Everything here is insert-only.
@@ -41,7 +42,6 @@ CREATE INDEX audit_entry_by_outcome ON audit_entry (outcome, at, seq) WHERE outc
 
 -- One look at the context an entry: as column defaults it would be four, each
 -- with its own check of the signature, which costs more than the insert itself.
--- +goose StatementBegin
 CREATE FUNCTION audit_stamp_actor() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
     c record := cell.context();
@@ -53,7 +53,6 @@ BEGIN
     RETURN NEW;
 END
 $$;
--- +goose StatementEnd
 CREATE TRIGGER audit_entry_actor BEFORE INSERT ON audit_entry
     FOR EACH ROW WHEN (NEW.actor_kind IS NULL) EXECUTE FUNCTION audit_stamp_actor();
 
@@ -99,7 +98,6 @@ CREATE TABLE audit_checkpoint (
     CONSTRAINT audit_checkpoint_pk PRIMARY KEY (epoch, tree_size)
 );
 
--- +goose StatementBegin
 DO $$
 DECLARE
     tenant text := current_setting('caresphere.tenant_role');

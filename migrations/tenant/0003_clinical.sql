@@ -1,4 +1,5 @@
 -- +goose Up
+-- +goose StatementBegin
 -- Clients and shift notes of one tenant. Runs as 0001_core does. What a person
 -- said or is called is sealed by the worker (columns *_sealed); what is searched
 -- for exactly has a keyed blind index beside it (columns *_index).
@@ -106,7 +107,6 @@ CREATE INDEX shift_note_by_client ON shift_note (client_id, id);
 CREATE INDEX shift_note_by_facility ON shift_note (facility_id, id);
 
 -- Every change of a client raises its version by one and says who and when.
--- +goose StatementBegin
 CREATE FUNCTION client_touch() RETURNS trigger LANGUAGE plpgsql
     SET search_path = pg_catalog, pg_temp
 AS $$
@@ -120,7 +120,6 @@ BEGIN
     RETURN NEW;
 END
 $$;
--- +goose StatementEnd
 CREATE TRIGGER client_touch BEFORE UPDATE ON client FOR EACH ROW EXECUTE FUNCTION client_touch();
 
 CREATE TRIGGER client_placement_append BEFORE UPDATE OR DELETE ON client_placement FOR EACH ROW EXECUTE FUNCTION cell.refuse_change();
@@ -182,7 +181,6 @@ CREATE POLICY shift_note_insert ON shift_note FOR INSERT
         AND EXISTS (SELECT 1 FROM client c WHERE c.id = shift_note.client_id AND c.facility_id = shift_note.facility_id));
 
 -- Column grants, table by table, to this tenant's login role alone.
--- +goose StatementBegin
 DO $$
 DECLARE
     tenant text := current_setting('caresphere.tenant_role');

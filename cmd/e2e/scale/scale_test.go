@@ -4,9 +4,12 @@ import (
 	"context"
 	"crypto/x509"
 	"encoding/json"
+	"fmt"
 	"io/fs"
 	"net/http"
 	"os"
+	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -35,10 +38,12 @@ const (
 )
 
 // clients is how many send requests at once, few enough for two cores to answer
-// without a queue; hot is how many tenants the smallest load is of.
+// without a queue; hot is how many tenants the smallest load is of; firsts of those
+// that are new at a size have a first request, and take part in the loads.
 const (
 	clients = 4
 	hot     = 10
+	firsts  = 500
 )
 
 // stack is the running platform that grows.
@@ -47,6 +52,9 @@ type stack struct {
 	roots    *x509.CertPool
 	template template
 	operator *client.Client
+	measured []figures
+	// served are the tenants that have had a first request.
+	served []*tenant
 }
 
 // superuser looks and plants.
@@ -99,7 +107,6 @@ func BenchmarkScale(b *testing.B) {
 	s.roots = s.Roots(t)
 	s.template = s.model(t)
 	var all []*tenant
-	var measured []figures
 	for _, size := range sizes {
 		f := figures{Tenants: size, New: size - len(all)}
 		begun := time.Now()
@@ -108,9 +115,9 @@ func BenchmarkScale(b *testing.B) {
 		t.Logf("%d tenants: provisioned %d in %s", size, f.New, f.Provisioning)
 		s.staff(t, fresh)
 		all = append(all, fresh...)
-		s.measure(t, &f, all, fresh)
-		measured = append(measured, f)
-		keep(t, measured)
+		s.measure(t, &f, all, fresh[:min(firsts, len(fresh))])
+		s.measured = append(s.measured, f)
+		keep(t, s.measured)
 	}
 }
 
@@ -126,18 +133,20 @@ func (s *stack) measure(t testing.TB, f *figures, all, fresh []*tenant) {
 		t.Logf("%d tenants: %s: %d requests, %.0f/s, p50 %s, p99 %s, longest %s", f.Tenants, l.Load, l.Requests, l.PerSecond, l.P50, l.P99, l.Max)
 		f.Loads = append(f.Loads, l)
 	}
-	said(drive(t, "first request of each new tenant", clients, time.Hour, each(fresh), c.admit))
+	said(drive(t, "first requests of new tenants", clients, time.Hour, each(fresh), c.admit))
+	s.served = append(s.served, fresh...)
 	_ = drive(t, "warming", clients, length/3, even(all[:hot]), c.read)
 	said(drive(t, "ten tenants", clients, length, even(all[:hot]), c.read))
-	said(drive(t, "uneven among all", clients, length, uneven(all), c.read))
-	said(drive(t, "even among all", clients, length, even(all), c.read))
+	said(drive(t, fmt.Sprintf("uneven among %d", len(s.served)), clients, length, uneven(s.served), c.read))
+	said(drive(t, fmt.Sprintf("even among %d", len(s.served)), clients, length, even(s.served), c.read))
 	begun := time.Now()
-	s.sealed(t, all)
+	s.sealed(t, s.served)
 	f.Sealed = time.Since(begun)
+	s.sealed(t, all)
 	f.SealLag = s.sealLag(t, c, all[0])
 	s.rest(t, f, 90*time.Second)
 	s.disk(t, f)
-	s.table(t, f, all[len(all)-1], c)
+	s.table(t, f, s.served[len(s.served)-1], c)
 	begun = time.Now()
 	s.Kill(t, devstack.WorkerA)
 	health := s.caller(t)
@@ -150,24 +159,30 @@ func (s *stack) measure(t testing.TB, f *figures, all, fresh []*tenant) {
 		return res.StatusCode == http.StatusOK
 	}, 2*time.Minute, 20*time.Millisecond)
 	f.Restarted = time.Since(begun)
-	s.proof(t, f)
 	s.fanout(t, f, all)
+	keep(t, append(slices.Clone(s.measured), *f))
+	s.proof(t, f)
 	t.Logf("%d tenants: sealed %s later, lag %s; idle %v; memory %v, %d backends; cell %d MB, objects %d MB, keys %d MB, %d relations; table %d KB, published in %s; worker back in %s; fan-out %s and %s; proof %s",
 		f.Tenants, f.Sealed, f.SealLag, f.Idle, f.Memory, f.Backends, f.Cell>>20, f.Objects>>20, f.Keys>>20, f.Relations, f.Table>>10, f.Published, f.Restarted, f.Unchanged, f.Migrated, f.Proof)
 }
 
-// unsealed counts the logs that have entries past their last sealed one.
-func (s *stack) unsealed(t testing.TB, cell *pgx.Conn, some []*tenant) int {
+// unsealed counts the logs that have entries past their last sealed one. What a
+// connection learns of tables it keeps: a new one looks at each few hundred.
+func (s *stack) unsealed(t testing.TB, some []*tenant) (left int) {
 	t.Helper()
-	left := 0
-	for _, n := range some {
-		schema := n.schema()
-		var behind bool
-		require.NoError(t, cell.QueryRow(t.Context(), `SELECT EXISTS (SELECT 1 FROM `+schema+`.audit_entry) AND NOT EXISTS (SELECT 1 FROM `+schema+`.audit_entry AS e
-			JOIN `+schema+`.audit_leaf AS l ON l.seq = e.seq WHERE e.seq = (SELECT max(seq) FROM `+schema+`.audit_entry))`).Scan(&behind))
-		if behind {
-			left++
+	for part := range slices.Chunk(some, 500) {
+		cell, err := pgx.Connect(t.Context(), s.Superuser(devstack.CellDatabase))
+		require.NoError(t, err)
+		for _, n := range part {
+			schema := n.schema()
+			var behind bool
+			require.NoError(t, cell.QueryRow(t.Context(), `SELECT EXISTS (SELECT 1 FROM `+schema+`.audit_entry) AND NOT EXISTS (SELECT 1 FROM `+schema+`.audit_entry AS e
+				JOIN `+schema+`.audit_leaf AS l ON l.seq = e.seq WHERE e.seq = (SELECT max(seq) FROM `+schema+`.audit_entry))`, pgx.QueryExecModeExec).Scan(&behind))
+			if behind {
+				left++
+			}
 		}
+		require.NoError(t, cell.Close(t.Context()))
 	}
 	return left
 }
@@ -175,19 +190,17 @@ func (s *stack) unsealed(t testing.TB, cell *pgx.Conn, some []*tenant) int {
 // sealed waits until the last entry of every log is sealed.
 func (s *stack) sealed(t testing.TB, some []*tenant) {
 	t.Helper()
-	cell := s.superuser(t, devstack.CellDatabase)
-	require.Eventually(t, func() bool { return s.unsealed(t, cell, some) == 0 }, 10*time.Minute, 100*time.Millisecond)
+	require.Eventually(t, func() bool { return s.unsealed(t, some) == 0 }, 10*time.Minute, 100*time.Millisecond)
 }
 
 // sealLag is the longest of some waits from a request to its entry's seal, over the
 // time in which every log is looked at once.
 func (s *stack) sealLag(t testing.TB, c *caller, n *tenant) (longest time.Duration) {
 	t.Helper()
-	cell := s.superuser(t, devstack.CellDatabase)
 	for begun := time.Now(); time.Since(begun) < 65*time.Second; {
 		require.NoError(t, c.read(t.Context(), n))
 		sent := time.Now()
-		require.Eventually(t, func() bool { return s.unsealed(t, cell, []*tenant{n}) == 0 }, 5*time.Minute, 20*time.Millisecond)
+		require.Eventually(t, func() bool { return s.unsealed(t, []*tenant{n}) == 0 }, 5*time.Minute, 20*time.Millisecond)
 		longest = max(longest, time.Since(sent))
 	}
 	return longest
@@ -236,7 +249,10 @@ func (s *stack) fanout(t testing.TB, f *figures, all []*tenant) {
 	control, err := pg.Open(t.Context(), s.DSN("provisioner"), pg.Options{})
 	require.NoError(t, err)
 	defer control.Close()
-	fan := provisioning.Fanout{Control: control, CellDSN: s.DSN("cell_owner"), CellID: "main"}
+	owner, err := pg.OpenMigrator(t.Context(), s.DSN("cell_owner"), provisioning.MigrationsAtOnce)
+	require.NoError(t, err)
+	defer owner.Close()
+	fan := provisioning.Fanout{Control: control, Cell: owner, CellID: "main"}
 	begun := time.Now()
 	require.NoError(t, fan.MigrateTenants(t.Context(), nil))
 	f.Unchanged = time.Since(begun)
@@ -261,7 +277,11 @@ func (s *stack) fanout(t testing.TB, f *figures, all []*tenant) {
 	schemas, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	require.NoError(t, err)
 	require.GreaterOrEqual(t, len(schemas), len(all))
-	for _, schema := range schemas {
+	for k, schema := range schemas {
+		if k%500 == 499 {
+			require.NoError(t, cell.Close(t.Context()))
+			cell = s.superuser(t, devstack.CellDatabase)
+		}
 		_, err := cell.Exec(t.Context(), `ALTER TABLE `+schema+`.facility DROP COLUMN measured; DELETE FROM `+schema+`.schema_version WHERE version_id = 9000`)
 		require.NoError(t, err)
 	}
@@ -309,6 +329,7 @@ func keep(t testing.TB, measured []figures) {
 	content, err := json.MarshalIndent(measured, "", "  ")
 	require.NoError(t, err)
 	if file := os.Getenv(fileEnv); file != "" {
+		require.NoError(t, os.MkdirAll(filepath.Dir(file), 0o750))
 		require.NoError(t, os.WriteFile(file, content, 0o600))
 	}
 	t.Logf("%s", content)

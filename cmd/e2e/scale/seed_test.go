@@ -83,7 +83,11 @@ func plant(t testing.TB, control *pgx.Conn, some []*tenant) {
 func (s *stack) staff(t testing.TB, some []*tenant) {
 	t.Helper()
 	cell, kratos := s.superuser(t, devstack.CellDatabase), s.superuser(t, devstack.KratosDatabase)
-	for _, n := range some {
+	for k, n := range some {
+		if k%500 == 499 {
+			require.NoError(t, cell.Close(t.Context()))
+			cell = s.superuser(t, devstack.CellDatabase)
+		}
 		schema := tenants.SchemaName(n.id)
 		var b pgx.Batch
 		b.Queue(`INSERT INTO `+schema+`.facility (id, name) VALUES ($1, 'North')`, n.facility)

@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/caresphere/caresphere/internal/audit"
+	"github.com/caresphere/caresphere/internal/pg"
 )
 
 // askedAtOnce is how many logs one statement asks about. A sealing of a log that has
@@ -84,8 +85,14 @@ func (u *unit) behind(ctx context.Context, logs []audit.Log) ([]audit.Log, error
 		fmt.Fprintf(&sql, "SELECT %d WHERE NOT coalesce((SELECT window_done%s), true) OR EXISTS (SELECT FROM %s WHERE xid >= coalesce((SELECT xid_to%s), '0'))",
 			i, latest, l.Table("audit_entry"), latest)
 	}
+	conn, err := u.src.Pool.Acquire(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("asking for unsealed entries: %w", err)
+	}
+	defer conn.Release()
+	pg.Saw(conn.Conn(), len(logs)-1)
 	// The plan of fifty tables would be of no use to any other statement.
-	rows, err := u.src.Pool.Query(ctx, sql.String(), pgx.QueryExecModeSimpleProtocol)
+	rows, err := conn.Query(ctx, sql.String(), pgx.QueryExecModeSimpleProtocol)
 	if err != nil {
 		return nil, fmt.Errorf("asking for unsealed entries: %w", err)
 	}
