@@ -193,7 +193,7 @@ func TestEachOutageFailsClosedAndPasses(t *testing.T) {
 	for _, c := range all {
 		t.Run(c.server.String()+" "+c.fault, func(t *testing.T) { s.outage(t, c.part, faults[c.fault]) })
 	}
-	s.nothingLost(t)
+	s.nothingLost(t, prove.OutageWrites)
 
 	// The twins: the judgements of a stack that nothing is done to.
 	a, err := s.ask(t, aRead)
@@ -331,7 +331,7 @@ func count(wrong bool) int {
 
 // nothingLost sends every note once more under its key, and wants each there once,
 // by the same id, with entries for what was answered.
-func (s *besieged) nothingLost(t *testing.T) {
+func (s *besieged) nothingLost(t *testing.T, f *prove.Figure) {
 	t.Helper()
 	nurse := s.wire(t, s.Origin()).as(s.living.Nurse.Client)
 	made := map[string]string{}
@@ -348,12 +348,12 @@ func (s *besieged) nothingLost(t *testing.T) {
 	for _, w := range wrong {
 		t.Error(w)
 	}
-	prove.State(t, prove.OutageWrites, len(made), len(wrong))
+	prove.State(t, f, len(made), len(wrong))
 	for key := range made {
 		there["again"] = "Outage " + key
 		break
 	}
-	prove.Plant(t, prove.OutageWrites, 1, min(1, len(doubled(made, there))))
+	prove.Plant(t, f, 1, min(1, len(doubled(made, there))))
 }
 
 // doubled lists the keys whose note is not there exactly once.

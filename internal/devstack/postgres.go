@@ -84,19 +84,7 @@ func StartPostgres(ctx context.Context, cfg PostgresConfig) (*Cluster, error) {
 	if err := c.makeRecordDir(); err != nil {
 		return nil, err
 	}
-	stop := syscall.SIGINT // fast shutdown: sessions end, a checkpoint is written
-	if cfg.Volatile {
-		stop = syscall.SIGQUIT // at once; nobody will need the data
-	}
-	c.process, err = proc.Start(proc.Spec{
-		Name: "postgres", Path: filepath.Join(cfg.Bin, "postgres"), Args: []string{"-D", c.data()},
-		Env: plainEnv(), Dir: c.home, Log: cfg.Log, As: c.account, Stop: stop, Grace: 30 * time.Second,
-	})
-	if err != nil {
-		return nil, err
-	}
-	if err := c.process.Ready(ctx, c.ping); err != nil {
-		_ = c.process.Stop(context.WithoutCancel(ctx))
+	if err := c.serve(ctx); err != nil {
 		return nil, err
 	}
 	if err := c.bootstrapRoles(ctx); err != nil {
@@ -104,6 +92,44 @@ func StartPostgres(ctx context.Context, cfg PostgresConfig) (*Cluster, error) {
 		return nil, err
 	}
 	return c, nil
+}
+
+// serve starts the server and waits until it answers.
+func (c *Cluster) serve(ctx context.Context) (err error) {
+	stop := syscall.SIGINT // fast shutdown: sessions end, a checkpoint is written
+	if c.cfg.Volatile {
+		stop = syscall.SIGQUIT // at once; nobody will need the data
+	}
+	c.process, err = proc.Start(proc.Spec{
+		Name: "postgres", Path: filepath.Join(c.cfg.Bin, "postgres"), Args: []string{"-D", c.data()},
+		Env: plainEnv(), Dir: c.home, Log: c.cfg.Log, As: c.account, Stop: stop, Grace: 30 * time.Second,
+	})
+	if err != nil {
+		return err
+	}
+	if err := c.process.Ready(ctx, c.ping); err != nil {
+		_ = c.process.Stop(context.WithoutCancel(ctx))
+		return fmt.Errorf("%w\nits record ends with:\n%s", err, indent(c.lastWords()))
+	}
+	return nil
+}
+
+// Restart starts the server again if it has ended by itself, and waits until it
+// answers. One that is just ending, of a recovery that fails, is waited for.
+func (c *Cluster) Restart(ctx context.Context) error {
+	err := c.process.Ready(ctx, c.ping)
+	if err == nil {
+		return nil
+	}
+	select {
+	case <-c.process.Done():
+	default:
+		return err
+	}
+	if err := c.endStale(ctx); err != nil {
+		return err
+	}
+	return c.serve(ctx)
 }
 
 // PostgresHome returns the folder that a cluster for dir lives in, and the

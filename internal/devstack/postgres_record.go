@@ -1,10 +1,14 @@
 package devstack
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -63,6 +67,33 @@ func (c *Cluster) makeRecordDir() error {
 		}
 	}
 	return nil
+}
+
+// lastWords are the last lines of the record in which the server speaks of itself and
+// not for a client: why it ended, when it does not start.
+func (c *Cluster) lastWords() string {
+	files, err := filepath.Glob(filepath.Join(c.recordDir(), "*.json"))
+	if err != nil || len(files) == 0 {
+		return ""
+	}
+	// The time is in the name.
+	content, err := os.ReadFile(slices.Max(files))
+	if err != nil {
+		return ""
+	}
+	var words []string
+	for line := range bytes.Lines(content) {
+		var one struct {
+			User     string `json:"user"`
+			Severity string `json:"error_severity"`
+			Message  string `json:"message"`
+			Detail   string `json:"detail"`
+		}
+		if json.Unmarshal(line, &one) == nil && one.User == "" && !strings.HasPrefix(one.Message, "connection received") {
+			words = append(words, strings.TrimSpace(one.Severity+": "+one.Message+" "+one.Detail))
+		}
+	}
+	return strings.Join(words[max(0, len(words)-8):], "\n")
 }
 
 // startRecord has the statements of the powerful roles recorded.

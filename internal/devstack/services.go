@@ -139,7 +139,7 @@ func (s *services) startPostgres(ctx context.Context, cfg Config, bin string) (e
 	if err != nil {
 		return fmt.Errorf("starting PostgreSQL: %w", err)
 	}
-	s.keep("postgres", s.postgres.Process(), s.postgres.Process().Stop)
+	s.keep("postgres", s.postgres.Process(), func(ctx context.Context) error { return s.postgres.Process().Stop(ctx) })
 	if err := errors.Join(
 		PrepareControlDatabase(ctx, s.postgres.Superuser, ControlDatabase),
 		PrepareCellDatabase(ctx, s.postgres.Superuser, CellDatabase),

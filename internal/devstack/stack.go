@@ -198,6 +198,18 @@ func (s *Stack) Ready(ctx context.Context) error {
 	return getOK(ctx, s.client, s.cfg.URL(PortPublic)+"/readyz")
 }
 
+// StartDatabase starts PostgreSQL again if it has ended by itself, and returns its
+// process number once it answers. Failed goes on telling of the process that ended.
+func (s *Stack) StartDatabase(ctx context.Context) (int, error) {
+	if err := s.services.postgres.Restart(ctx); err != nil {
+		return 0, fmt.Errorf("starting PostgreSQL again: %w", err)
+	}
+	return s.services.postgres.Process().PID(), nil
+}
+
+// Full tells whether Vault, S3 and stripe-mock are part of the stack.
+func (s *Stack) Full() bool { return s.cfg.Full }
+
 // Stop stops the programs, then the servers, in the reverse order of their start.
 func (s *Stack) Stop(ctx context.Context) error {
 	var failed []error

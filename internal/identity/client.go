@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"sync"
 	"time"
 
 	ory "github.com/ory/client-go"
@@ -46,6 +47,11 @@ type Client struct {
 	http    *http.Client
 	health  string
 	timeout time.Duration
+
+	// Of the last time that a refusal had Kratos asked for its health.
+	mu      sync.Mutex
+	asked   time.Time
+	healthy error
 }
 
 // Open checks the addresses and returns a Client. It does not connect: use Health.
@@ -107,6 +113,23 @@ func (c *Client) Health(ctx context.Context) error {
 		return translate("asking Kratos for its health", resp, err)
 	}
 	return nil
+}
+
+// meant tells whether a refusal of the moment given was meant. Kratos answers 401 for a
+// session that it cannot look up, also while its database is away; then the error is
+// KindUnavailable. Refusals at the same time share one question.
+func (c *Client) meant(ctx context.Context, refused time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.asked.After(refused) {
+		c.asked = time.Now()
+		c.healthy = c.Health(ctx)
+		if ctx.Err() != nil {
+			// Whoever asked gave up; that says nothing of Kratos to the others.
+			c.asked = time.Time{}
+		}
+	}
+	return c.healthy
 }
 
 // translate turns an outcome of the client library into a kind. Only the status

@@ -60,7 +60,7 @@ var secondFactors = map[string]bool{"totp": true, "webauthn": true, "lookup_secr
 // Whoami returns the session of a credential. Errors: KindUnauthenticated for no
 // credential and for a session that is unknown, revoked, expired or of a disabled
 // identity; KindSecondFactor if this Kratos itself demands a higher level;
-// KindUnavailable when Kratos does not answer.
+// KindUnavailable when Kratos does not answer, or cannot look sessions up.
 func (c *Client) Whoami(ctx context.Context, cred Credential) (Session, error) {
 	if cred.IsZero() {
 		return Session{}, tenants.NewError(tenants.KindUnauthenticated, "sign in first")
@@ -82,6 +82,10 @@ func (c *Client) Whoami(ctx context.Context, cred Credential) (Session, error) {
 			return Session{}, tenants.WrapError(tenants.KindSecondFactor, "sign in with your second factor", err)
 		case tenants.KindInvalid, tenants.KindNotFound:
 			return Session{}, tenants.WrapError(tenants.KindUnauthenticated, "sign in first", err)
+		case tenants.KindUnauthenticated:
+			if away := c.meant(ctx, time.Now()); away != nil {
+				return Session{}, away
+			}
 		}
 		return Session{}, err
 	}

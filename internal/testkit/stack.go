@@ -50,7 +50,7 @@ func Proxied() StackOption { return func(v url.Values) { v.Set("proxied", "true"
 // organizations of their own, and start again what they stop.
 func Stack(t testing.TB, options ...StackOption) *RunningStack {
 	t.Helper()
-	params := url.Values{"full": {"false"}, "name": {"shared"}, "proxied": {"false"}}
+	params := url.Values{"full": {"false"}, "name": {"shared"}, "proxied": {"false"}, "disks": {"false"}}
 	for _, o := range options {
 		o(params)
 	}
@@ -154,7 +154,7 @@ func (s *RunningStack) control(t testing.TB, verb, program string) int {
 	return ask[int](t, "stack-"+verb, url.Values{"name": {s.info.Name}, "program": {program}})
 }
 
-func (h *Host) startStack(ctx context.Context, name string, full, proxied bool) (any, error) {
+func (h *Host) startStack(ctx context.Context, name string, full, proxied, disks bool) (any, error) {
 	binaries, err := h.binaries(ctx)
 	if err != nil {
 		return nil, err
@@ -169,6 +169,11 @@ func (h *Host) startStack(ctx context.Context, name string, full, proxied bool) 
 	api := ""
 	if proxied {
 		if api, cfg.Via, err = h.proxies(layout, full); err != nil {
+			return nil, err
+		}
+	}
+	if disks {
+		if err := h.mountDisks(ctx, layout, full); err != nil {
 			return nil, err
 		}
 	}
@@ -210,6 +215,12 @@ func (h *Host) controlStack(verb, name, program string) (int, error) {
 		return 0, stack.StopProgram(ctx, program)
 	case "start":
 		return 0, stack.StartProgram(ctx, program)
+	case "start-database":
+		return stack.StartDatabase(ctx)
+	case "fill":
+		return 0, fill(Disk(program).path(stack.Layout(), stack.Full()))
+	case "free":
+		return 0, free(Disk(program).path(stack.Layout(), stack.Full()))
 	default:
 		return 0, fmt.Errorf("a stack cannot %q", verb)
 	}

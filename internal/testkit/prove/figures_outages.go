@@ -41,3 +41,29 @@ var OutageWrites = declare(Figure{
 	Least: 2, Nightly: 25, Plants: 1,
 	By: []string{outageTest},
 })
+
+const diskTest = "./cmd/e2e TestAFullDiskLosesNothing"
+
+// DiskServed are requests while a disk is full.
+var DiskServed = declare(Figure{
+	Area: Outages, Name: "full-disk", Promises: "A6 U1 O9",
+	Tried: "requests while the disk of the database or of the objects is full", Found: "neither served nor refused with a clear 502 to 504 within 15 s",
+	Least: 20, Nightly: 100, Plants: 1,
+	By: []string{diskTest},
+})
+
+// DiskRecovered is how it ends.
+var DiskRecovered = declare(Figure{
+	Area: Outages, Name: "full-disk-recovery", Promises: "O9",
+	Tried: "full disks that were given room", Found: "not over within 10 s, or only by a restart of a program of ours",
+	Least: 3, Nightly: 6, Plants: 1,
+	By: []string{diskTest},
+})
+
+// DiskWrites are notes and entries of that time.
+var DiskWrites = declare(Figure{
+	Area: Outages, Name: "full-disk-writes", Promises: "U1 A1",
+	Tried: "notes sent while a disk was full and again afterwards under the same key", Found: "there twice, not at all, or by another id than was answered",
+	Least: 10, Nightly: 40, Plants: 1,
+	By: []string{diskTest},
+})

@@ -14,6 +14,9 @@ func Print(w io.Writer, sums []*Sum) (surprises int) {
 			surprises++
 			mark, end = "FAIL", ": "+why
 		}
+		if mark != "FAIL" && s.Cannot != "" && s.TriedN == 0 {
+			mark, end = "none", ": not tried here: "+s.Cannot
+		}
 		planted := ""
 		if s.Planted > 0 || s.Plants > 0 {
 			planted = fmt.Sprintf("; %d of %d planted faults noticed", s.Noticed, s.Planted)
@@ -46,6 +49,8 @@ type Line struct {
 	Noticed  int      `json:"noticed"`
 	By       []string `json:"by"`
 	Surprise string   `json:"surprise,omitempty"`
+	// Cannot is why this machine could not try it.
+	Cannot string `json:"cannot,omitempty"`
 }
 
 // Lines returns the figures for machines.
@@ -53,7 +58,7 @@ func Lines(sums []*Sum) []Line {
 	lines := make([]Line, 0, len(sums))
 	for _, s := range sums {
 		lines = append(lines, Line{Name: s.Key(), Promises: s.Promises, Tried: s.TriedN, What: s.Tried, Found: s.FoundN, Of: s.Found,
-			Expected: s.Want(), Planted: s.Planted, Noticed: s.Noticed, By: s.By, Surprise: s.Surprise()})
+			Expected: s.Want(), Planted: s.Planted, Noticed: s.Noticed, By: s.By, Surprise: s.Surprise(), Cannot: s.Cannot})
 	}
 	return lines
 }

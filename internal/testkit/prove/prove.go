@@ -79,6 +79,7 @@ type statement struct {
 	Planted int    `json:"planted"`
 	Noticed int    `json:"noticed"`
 	Failed  bool   `json:"failed"`
+	Cannot  string `json:"cannot,omitempty"`
 }
 
 // State adds to a figure: so many were tried, and so many of what must (or must
@@ -104,6 +105,17 @@ func Plant(t testing.TB, f *Figure, planted, noticed int) {
 		t.Errorf("%s: %d faults planted, %d noticed", f.Key(), planted, noticed)
 	}
 	write(t, statement{Key: f.Key(), Planted: planted, Noticed: noticed})
+}
+
+// Cannot says why this machine cannot try what the figure counts: "mounting needs
+// root". A usual run prints that in the figure's line; the large variant demands a
+// machine that can.
+func Cannot(t testing.TB, f *Figure, why string) {
+	t.Helper()
+	if Nightly() {
+		t.Errorf("%s: not tried: %s", f.Key(), why)
+	}
+	write(t, statement{Key: f.Key(), Cannot: why})
 }
 
 func write(t testing.TB, s statement) {
@@ -133,6 +145,8 @@ type Sum struct {
 	Noticed        int
 	// Failed are the tests that had failed when they stated it.
 	Failed []string
+	// Cannot is why the machine could not try it.
+	Cannot string
 }
 
 // Want is how many of Found there must be after so many tries.
@@ -150,6 +164,8 @@ func (s *Sum) Surprise() string {
 		return "nobody stated it"
 	case len(s.Failed) > 0:
 		return "failed in " + s.Failed[0]
+	case s.Cannot != "" && s.TriedN == 0 && !Nightly():
+		return ""
 	case s.FoundN != s.Want():
 		return fmt.Sprintf("%d found where %d are expected", s.FoundN, s.Want())
 	case s.TriedN < s.least():
@@ -193,6 +209,9 @@ func Read(dir string, areas ...Area) ([]*Sum, error) {
 		s.Stated = s.Stated || one.Planted == 0 || one.Tried > 0
 		s.TriedN, s.FoundN = s.TriedN+one.Tried, s.FoundN+one.Found
 		s.Planted, s.Noticed = s.Planted+one.Planted, s.Noticed+one.Noticed
+		if one.Cannot != "" {
+			s.Cannot = one.Cannot
+		}
 		if one.Failed {
 			s.Failed = append(s.Failed, one.Test)
 		}

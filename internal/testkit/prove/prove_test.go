@@ -84,6 +84,28 @@ func TestEachSurpriseIsSaid(t *testing.T) {
 	assert.Equal(t, "2 of 3 planted faults noticed", s.Surprise())
 }
 
+// A machine that cannot try something says so in its line; the large variant wants
+// a machine that can.
+func TestWhatAMachineCannotTryIsSaid(t *testing.T) {
+	f := &Figure{Area: Outages, Name: "c", Tried: "disks", Found: "losses", Least: 1, Plants: 1}
+	dir := with(t, f)
+	r := &recorder{TB: t}
+	Cannot(r, f, "mounting needs root")
+	require.False(t, r.failed)
+	s := sum(t, dir)
+	require.Empty(t, s.Surprise())
+	var b strings.Builder
+	require.Zero(t, Print(&b, []*Sum{s}))
+	require.Contains(t, b.String(), "none  outages/c")
+	require.Contains(t, b.String(), "not tried here: mounting needs root")
+	// Something that was tried is judged, whatever else could not be.
+	require.Equal(t, "only 0 of at least 1 faults planted", (&Sum{Figure: f, Stated: true, Cannot: "no", TriedN: 1}).Surprise())
+	t.Setenv(SizeEnv, "nightly")
+	require.Equal(t, "only 0 of at least 1 tried", s.Surprise())
+	Cannot(r, f, "mounting needs root")
+	require.True(t, r.failed)
+}
+
 func TestAnUnknownFigureIsRefused(t *testing.T) {
 	dir := with(t)
 	State(t, &Figure{Area: Audit, Name: "made-up"}, 1, 0)
