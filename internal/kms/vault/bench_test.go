@@ -19,7 +19,7 @@ func BenchmarkClosedKeys(b *testing.B) {
 	worker, provisioner := c.open(b, vault.RoleWorker), c.open(b, vault.RoleProvisioner)
 	key, id, dk := c.made(b, worker)
 	closed := 0
-	for _, n := range []int{0, 100, 1000} {
+	for _, n := range []int{0, 100, 1000, 10000} {
 		for ; closed < n; closed++ {
 			path := "cell-ledger/" + c.id + "/closed/" + driver.KeyName(tenants.NewID())
 			if _, err := c.admin.Logical().WriteWithContext(b.Context(), path, map[string]any{"at": time.Now().UTC().Format(time.RFC3339)}); err != nil {

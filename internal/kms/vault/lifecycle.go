@@ -226,7 +226,7 @@ func (v *Vault) Disable(ctx context.Context, key string) error {
 	if _, err := v.write(ctx, v.cell.closed(key), map[string]any{"at": time.Now().UTC().Format(time.RFC3339)}); err != nil {
 		return err
 	}
-	return v.syncClosed(ctx)
+	return v.syncClosed(ctx, partOf(key))
 }
 
 // Enable implements driver.KMS for the provisioner.
@@ -237,13 +237,20 @@ func (v *Vault) Enable(ctx context.Context, key string) error {
 	if err := v.delete(ctx, v.cell.closed(key)); err != nil {
 		return err
 	}
-	return v.syncClosed(ctx)
+	return v.syncClosed(ctx, partOf(key))
 }
 
-// Reconcile makes the deny policy say again what the ledger of closed keys says,
+// Reconcile makes the deny policies say again what the ledger of closed keys says,
 // for the provisioner: after a provisioner died in the middle of a change, after
 // a restore of Vault, or after somebody edited the policy.
-func (v *Vault) Reconcile(ctx context.Context) error { return v.syncClosed(ctx) }
+func (v *Vault) Reconcile(ctx context.Context) error {
+	for _, part := range parts {
+		if err := v.syncClosed(ctx, part); err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
 func (v *Vault) refuseGone(ctx context.Context, key string) error {
 	if _, err := v.existing(ctx, key); err != nil {
@@ -252,32 +259,32 @@ func (v *Vault) refuseGone(ctx context.Context, key string) error {
 	return v.refuseShredded(ctx, key)
 }
 
-// syncClosed makes the deny policy say what the ledger says. Vault has no
+// syncClosed makes one part's deny policy say what the ledger says. Vault has no
 // compare-and-set for policies, so the ledger, one entry a key, is the truth, and
 // the policy is written from it until a look afterwards finds both unchanged. Of
 // two writers at once, the one whose stale text came last sees the newer ledger
 // in that look, and writes again.
-func (v *Vault) syncClosed(ctx context.Context) error {
+func (v *Vault) syncClosed(ctx context.Context, part string) error {
 	for {
-		keys, err := v.closedKeys(ctx)
+		keys, err := v.closedKeys(ctx, part)
 		if err != nil {
 			return err
 		}
-		want := closedPolicy(string(v.cell), keys)
-		have, err := v.policy(ctx)
+		want := closedText(string(v.cell), keys)
+		have, err := v.policy(ctx, part)
 		if err != nil {
 			return err
 		}
 		if have != want {
-			if _, err := v.write(ctx, v.cell.policyPath(), map[string]any{"policy": want}); err != nil {
+			if _, err := v.write(ctx, v.cell.policyPath(part), map[string]any{"policy": want}); err != nil {
 				return err
 			}
 		}
-		after, err := v.closedKeys(ctx)
+		after, err := v.closedKeys(ctx, part)
 		if err != nil {
 			return err
 		}
-		if have, err = v.policy(ctx); err != nil {
+		if have, err = v.policy(ctx, part); err != nil {
 			return err
 		}
 		if have == want && slices.Equal(keys, after) {
@@ -289,9 +296,9 @@ func (v *Vault) syncClosed(ctx context.Context) error {
 	}
 }
 
-// closedKeys returns the disabled keys in order, without those shredded since:
-// they need no deny, and the policy's size is limited.
-func (v *Vault) closedKeys(ctx context.Context) ([]string, error) {
+// closedKeys returns the disabled keys of a part in order, without those shredded
+// since: they need no deny, and a policy's size is limited.
+func (v *Vault) closedKeys(ctx context.Context, part string) ([]string, error) {
 	keys, err := v.list(ctx, v.cell.ledger()+"/closed")
 	if err != nil {
 		return nil, err
@@ -300,11 +307,12 @@ func (v *Vault) closedKeys(ctx context.Context) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
+	keys = slices.DeleteFunc(keys, func(key string) bool { return partOf(key) != part })
 	return without(keys, shredded), nil
 }
 
-func (v *Vault) policy(ctx context.Context) (string, error) {
-	s, err := v.read(ctx, v.cell.policyPath())
+func (v *Vault) policy(ctx context.Context, part string) (string, error) {
+	s, err := v.read(ctx, v.cell.policyPath(part))
 	if err != nil || s == nil {
 		return "", err
 	}

@@ -26,7 +26,17 @@ func (c paths) shredded(key string) string {
 	return c.ledger() + "/shredded/" + key
 }
 func (c paths) policy(role string) string { return "cell-" + string(c) + "-" + role }
-func (c paths) policyPath() string        { return "sys/policies/acl/" + c.policy("closed") }
+func (c paths) closedPolicy(part string) string {
+	return c.policy("closed-" + part)
+}
+func (c paths) policyPath(part string) string { return "sys/policies/acl/" + c.closedPolicy(part) }
+
+// parts are those of the list of closed keys: a key's is its last digit. A policy of
+// them all would be longer than Vault takes from some 4,700 keys on, and be written
+// whole with each.
+var parts = strings.Split("0123456789abcdef", "")
+
+func partOf(key string) string { return key[len(key)-1:] }
 
 // The roles, each an AppRole `cell-<cell>-<role>`.
 const (
@@ -62,8 +72,7 @@ path "cell-ledger/CELL/closed/+"   { capabilities = ["create", "read", "update",
 path "cell-ledger/CELL/shredded"   { capabilities = ["list"] }
 path "cell-ledger/CELL/shredded/"  { capabilities = ["list"] }
 path "cell-ledger/CELL/shredded/+" { capabilities = ["read"] }
-path "sys/policies/acl/cell-CELL-closed" { capabilities = ["create", "read", "update"] }
-`,
+` + closedGrants(),
 	RoleWorker: `
 path "cell/CELL/datakey/plaintext/+" { capabilities = ["create", "update"] }
 path "cell/CELL/decrypt/+"           { capabilities = ["create", "update"] }
@@ -94,8 +103,18 @@ path "cell-ledger/CELL/shredded/+" { capabilities = ["create", "read"] }
 `,
 }
 
-// Policies returns the cell's policies by name, without the one that closes
-// keys: its text changes with every gate.
+// closedGrants names each part: a pattern would take in policies of another cell
+// whose id begins like this one's.
+func closedGrants() string {
+	var b strings.Builder
+	for _, part := range parts {
+		fmt.Fprintf(&b, "path \"sys/policies/acl/cell-CELL-closed-%s\" { capabilities = [\"create\", \"read\", \"update\"] }\n", part)
+	}
+	return b.String()
+}
+
+// Policies returns the cell's policies by name, without those that close keys:
+// their texts change with every gate.
 func Policies(cell string) map[string]string {
 	texts := map[string]string{}
 	for role, text := range policyTexts {
@@ -104,9 +123,9 @@ func Policies(cell string) map[string]string {
 	return texts
 }
 
-// closedPolicy returns the policy that refuses the keys to workers. Vault takes
+// closedText returns a policy that refuses the keys to workers. Vault takes
 // the most specific path, so an exact deny wins over the worker's plus.
-func closedPolicy(cell string, keys []string) string {
+func closedText(cell string, keys []string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# Keys of cell %s that are closed to its workers. Written by the provisioner.\n", cell)
 	for _, key := range keys {
@@ -148,10 +167,20 @@ func Setup(ctx context.Context, admin *api.Client, cell string) (map[string]Cred
 			return nil, fmt.Errorf("vault: writing policy %s: %w", name, err)
 		}
 	}
-	if have, err := admin.Sys().GetPolicyWithContext(ctx, c.policy("closed")); err != nil {
-		return nil, fmt.Errorf("vault: reading policy: %w", err)
-	} else if have == "" {
-		if err := admin.Sys().PutPolicyWithContext(ctx, c.policy("closed"), closedPolicy(cell, nil)); err != nil {
+	ledger, err := admin.Logical().ListWithContext(ctx, c.ledger()+"/closed")
+	if err != nil {
+		return nil, fmt.Errorf("vault: reading the ledger of closed keys: %w", err)
+	}
+	closed := make([]string, 0, len(parts))
+	for _, part := range parts {
+		name := c.closedPolicy(part)
+		closed = append(closed, name)
+		if have, err := admin.Sys().GetPolicyWithContext(ctx, name); err != nil {
+			return nil, fmt.Errorf("vault: reading policy: %w", err)
+		} else if have != "" {
+			continue
+		}
+		if err := admin.Sys().PutPolicyWithContext(ctx, name, closedText(cell, inPart(ledger, part))); err != nil {
 			return nil, fmt.Errorf("vault: writing policy: %w", err)
 		}
 	}
@@ -159,7 +188,7 @@ func Setup(ctx context.Context, admin *api.Client, cell string) (map[string]Cred
 	for _, role := range slices.Sorted(maps.Keys(policyTexts)) {
 		policies := []string{c.policy(role)}
 		if role == RoleWorker {
-			policies = append(policies, c.policy("closed"))
+			policies = append(policies, closed...)
 		}
 		access, err := appRole(ctx, admin, c.policy(role), policies)
 		if err != nil {
@@ -168,6 +197,22 @@ func Setup(ctx context.Context, admin *api.Client, cell string) (map[string]Cred
 		made[role] = access
 	}
 	return made, nil
+}
+
+// inPart returns the keys of a part that a list of the ledger names, in order. A
+// shredded one among them stays until the provisioner writes the part anew.
+func inPart(ledger *api.Secret, part string) (keys []string) {
+	if ledger == nil {
+		return nil
+	}
+	all, _ := ledger.Data["keys"].([]any)
+	for _, one := range all {
+		if key, ok := one.(string); ok && partOf(key) == part {
+			keys = append(keys, key)
+		}
+	}
+	slices.Sort(keys)
+	return keys
 }
 
 // mount mounts an engine that is not there. Of two that do so at once, the one

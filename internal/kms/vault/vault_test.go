@@ -193,7 +193,7 @@ func TestPolicyThatLostAKeyIsRepaired(t *testing.T) {
 	if err := provisioner.Disable(t.Context(), key); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.admin.Sys().PutPolicyWithContext(t.Context(), "cell-"+c.id+"-closed", "# emptied\n"); err != nil {
+	if err := c.admin.Sys().PutPolicyWithContext(t.Context(), "cell-"+c.id+"-closed-"+key[len(key)-1:], "# emptied\n"); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := worker.Unwrap(t.Context(), key, "field", id, dk.Wrapped); err != nil {
@@ -204,6 +204,35 @@ func TestPolicyThatLostAKeyIsRepaired(t *testing.T) {
 	}
 	if _, err := worker.Unwrap(t.Context(), key, "field", id, dk.Wrapped); !errors.Is(err, driver.ErrKeyDisabled) {
 		t.Fatalf("after the repair: %v", err)
+	}
+}
+
+// TestSettingUpAgainKeepsKeysClosed sets a cell up whose policies are gone, as an earlier
+// release's are under their new names: who was closed is, before any provisioner runs.
+func TestSettingUpAgainKeepsKeysClosed(t *testing.T) {
+	c := newCell(t, testkit.Vault(t))
+	worker, provisioner := c.open(t, vault.RoleWorker), c.open(t, vault.RoleProvisioner)
+	key, id, dk := c.made(t, worker)
+	other, otherID, otherKey := c.made(t, worker)
+	if err := provisioner.Disable(t.Context(), key); err != nil {
+		t.Fatal(err)
+	}
+	for _, part := range strings.Split("0123456789abcdef", "") {
+		if err := c.admin.Sys().DeletePolicyWithContext(t.Context(), "cell-"+c.id+"-closed-"+part); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := worker.Unwrap(t.Context(), key, "field", id, dk.Wrapped); err != nil {
+		t.Fatalf("the planted loss does not show: %v", err)
+	}
+	if _, err := vault.Setup(t.Context(), c.admin, c.id); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := worker.Unwrap(t.Context(), key, "field", id, dk.Wrapped); !errors.Is(err, driver.ErrKeyDisabled) {
+		t.Fatalf("after setting up again: %v", err)
+	}
+	if _, err := worker.Unwrap(t.Context(), other, "field", otherID, otherKey.Wrapped); err != nil {
+		t.Fatalf("one that is not closed: %v", err)
 	}
 }
 
