@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"os"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 
 	"github.com/caresphere/caresphere/internal/demo"
 	"github.com/caresphere/caresphere/internal/devstack"
+	"github.com/caresphere/caresphere/internal/kms"
 	"github.com/caresphere/caresphere/internal/tenantdb"
 	"github.com/caresphere/caresphere/tenants"
 )
@@ -123,4 +125,34 @@ func TestASealedVaultFailsClosedAndComesBack(t *testing.T) {
 	for p, pid := range pids {
 		require.Equal(t, pid, w.PID(t, p), "%s was not started anew", p)
 	}
+}
+
+// TestAKeyThatSomebodyOpenedIsClosedAgain empties, as an administrator of Vault could, the
+// policy that refuses a suspended tenant's key. A provisioner that starts writes it anew;
+// one that runs looks every ten minutes.
+func TestAKeyThatSomebodyOpenedIsClosedAgain(t *testing.T) {
+	w := full(t)
+	l, alive := w.tenant(t, "reopened"), w.other(t)
+	place := func(l *demo.Live) (key, path string) {
+		id, err := tenants.ParseID(l.ID)
+		require.NoError(t, err)
+		key = kms.KeyName(id)
+		return key, "/v1/sys/policies/acl/cell-" + devstack.CellID + "-closed-" + key[len(key)-1:]
+	}
+	refuses := func(l *demo.Live) bool {
+		key, path := place(l)
+		return strings.Contains(w.vault(t, http.MethodGet, path, nil).body, key)
+	}
+	w.move(t, l, "suspend")
+	until(t, 30*time.Second, "the suspended tenant's key is closed", func() (bool, string) { return refuses(l), "it is not" })
+	_, path := place(l)
+	require.Equal(t, http.StatusNoContent, w.vault(t, http.MethodPut, path, m{"policy": "# emptied"}).status)
+	require.False(t, refuses(l), "the planted fault shows")
+	w.Kill(t, devstack.Provisioner)
+	until(t, 30*time.Second, "it is closed again", func() (bool, string) { return refuses(l), "it is not" })
+	require.False(t, refuses(alive), "a live tenant's key is not")
+	until(t, 10*time.Second, "an error is logged", func() (bool, string) {
+		return strings.Contains(w.Log(t, devstack.Provisioner), "KEYS THAT ARE RECORDED AS CLOSED"), "none is"
+	})
+	w.ready(t)
 }

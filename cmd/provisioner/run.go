@@ -84,6 +84,7 @@ func run(ctx context.Context, s settings) error {
 	g.Go(func() error { return serveHealth(gctx, s, o, p, keys, objects) })
 	g.Go(func() error { return ended(sealing.Run(gctx)) })
 	g.Go(func() error { return checkLogs(gctx, s.Checks, sealing, o) })
+	g.Go(func() error { holdKeysClosed(gctx, s.Keys.Every, keys, o); return nil })
 	g.Go(func() error {
 		// A control database that is down when we start is waited for.
 		if err := patiently(gctx, func(ctx context.Context) error { return p.RegisterCell(ctx) }); err != nil {

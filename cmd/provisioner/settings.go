@@ -45,6 +45,8 @@ type settings struct {
 
 	Rotation rotationSettings
 
+	Keys keySettings
+
 	Census censusSettings
 }
 

@@ -23,6 +23,8 @@ import (
 type (
 	// KMS holds one versioned key a tenant and wraps data keys with it.
 	KMS = driver.KMS
+	// Reconciler is a KMS that keeps in two places which keys are disabled.
+	Reconciler = driver.Reconciler
 	// DataKey is a fresh data key, plain and wrapped.
 	DataKey = driver.DataKey
 	// Status is what anybody may know of a key.

@@ -63,6 +63,14 @@ type KMS interface {
 	Close() error
 }
 
+// Reconciler is a KMS that keeps in two places which keys are disabled: what it
+// records, and what refuses.
+type Reconciler interface {
+	// Reconcile makes what refuses follow what is recorded, and returns in how many
+	// places it did not. It is for the provisioner.
+	Reconcile(ctx context.Context) (mended int, err error)
+}
+
 // DataKey is a fresh data key.
 type DataKey struct {
 	// Plain is the key, 32 bytes. Never store it; zero it after use.

@@ -26,7 +26,7 @@ func BenchmarkClosedKeys(b *testing.B) {
 				b.Fatal(err)
 			}
 		}
-		if err := provisioner.Reconcile(b.Context()); err != nil {
+		if _, err := provisioner.Reconcile(b.Context()); err != nil {
 			b.Fatalf("%d closed keys: %v", n, err)
 		}
 		b.Run(fmt.Sprintf("closed=%d/unwrap", n), func(b *testing.B) {

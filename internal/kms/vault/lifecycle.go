@@ -240,16 +240,28 @@ func (v *Vault) Enable(ctx context.Context, key string) error {
 	return v.syncClosed(ctx, partOf(key))
 }
 
-// Reconcile makes the deny policies say again what the ledger of closed keys says,
-// for the provisioner: after a provisioner died in the middle of a change, after
-// a restore of Vault, or after somebody edited the policy.
-func (v *Vault) Reconcile(ctx context.Context) error {
-	for _, part := range parts {
-		if err := v.syncClosed(ctx, part); err != nil {
-			return err
-		}
+// Reconcile implements driver.Reconciler for the provisioner: it makes the deny policies
+// say again what the ledger of closed keys says, after a provisioner died in the middle
+// of a change, after a restore of Vault, or after somebody edited a policy.
+func (v *Vault) Reconcile(ctx context.Context) (mended int, err error) {
+	closed, err := v.closedKeys(ctx)
+	if err != nil {
+		return 0, err
 	}
-	return nil
+	for _, part := range parts {
+		have, err := v.policy(ctx, part)
+		if err != nil {
+			return mended, err
+		}
+		if have == closedText(string(v.cell), inPart(closed, part)) {
+			continue
+		}
+		if err := v.syncClosed(ctx, part); err != nil {
+			return mended, err
+		}
+		mended++
+	}
+	return mended, nil
 }
 
 func (v *Vault) refuseGone(ctx context.Context, key string) error {
@@ -266,11 +278,11 @@ func (v *Vault) refuseGone(ctx context.Context, key string) error {
 // in that look, and writes again.
 func (v *Vault) syncClosed(ctx context.Context, part string) error {
 	for {
-		keys, err := v.closedKeys(ctx, part)
+		keys, err := v.closedKeys(ctx)
 		if err != nil {
 			return err
 		}
-		want := closedText(string(v.cell), keys)
+		want := closedText(string(v.cell), inPart(keys, part))
 		have, err := v.policy(ctx, part)
 		if err != nil {
 			return err
@@ -280,14 +292,14 @@ func (v *Vault) syncClosed(ctx context.Context, part string) error {
 				return err
 			}
 		}
-		after, err := v.closedKeys(ctx, part)
+		after, err := v.closedKeys(ctx)
 		if err != nil {
 			return err
 		}
 		if have, err = v.policy(ctx, part); err != nil {
 			return err
 		}
-		if have == want && slices.Equal(keys, after) {
+		if have == want && slices.Equal(inPart(keys, part), inPart(after, part)) {
 			return nil
 		}
 		if err := ctx.Err(); err != nil {
@@ -296,9 +308,9 @@ func (v *Vault) syncClosed(ctx context.Context, part string) error {
 	}
 }
 
-// closedKeys returns the disabled keys of a part in order, without those shredded
-// since: they need no deny, and a policy's size is limited.
-func (v *Vault) closedKeys(ctx context.Context, part string) ([]string, error) {
+// closedKeys returns the disabled keys in order, without those shredded since: they
+// need no deny, and a policy's size is limited.
+func (v *Vault) closedKeys(ctx context.Context) ([]string, error) {
 	keys, err := v.list(ctx, v.cell.ledger()+"/closed")
 	if err != nil {
 		return nil, err
@@ -307,7 +319,6 @@ func (v *Vault) closedKeys(ctx context.Context, part string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	keys = slices.DeleteFunc(keys, func(key string) bool { return partOf(key) != part })
 	return without(keys, shredded), nil
 }
 

@@ -171,7 +171,8 @@ func Setup(ctx context.Context, admin *api.Client, cell string) (map[string]Cred
 	if err != nil {
 		return nil, fmt.Errorf("vault: reading the ledger of closed keys: %w", err)
 	}
-	closed := make([]string, 0, len(parts))
+	// A shredded key among them stays until the provisioner writes its part anew.
+	keys, closed := ledgerKeys(ledger), make([]string, 0, len(parts))
 	for _, part := range parts {
 		name := c.closedPolicy(part)
 		closed = append(closed, name)
@@ -180,7 +181,7 @@ func Setup(ctx context.Context, admin *api.Client, cell string) (map[string]Cred
 		} else if have != "" {
 			continue
 		}
-		if err := admin.Sys().PutPolicyWithContext(ctx, name, closedText(cell, inPart(ledger, part))); err != nil {
+		if err := admin.Sys().PutPolicyWithContext(ctx, name, closedText(cell, inPart(keys, part))); err != nil {
 			return nil, fmt.Errorf("vault: writing policy: %w", err)
 		}
 	}
@@ -199,15 +200,19 @@ func Setup(ctx context.Context, admin *api.Client, cell string) (map[string]Cred
 	return made, nil
 }
 
-// inPart returns the keys of a part that a list of the ledger names, in order. A
-// shredded one among them stays until the provisioner writes the part anew.
-func inPart(ledger *api.Secret, part string) (keys []string) {
-	if ledger == nil {
+// inPart returns those of the keys that are of the part.
+func inPart(keys []string, part string) []string {
+	return slices.DeleteFunc(slices.Clone(keys), func(key string) bool { return partOf(key) != part })
+}
+
+// ledgerKeys returns the names in an administrator's list of the ledger, in order.
+func ledgerKeys(list *api.Secret) (keys []string) {
+	if list == nil {
 		return nil
 	}
-	all, _ := ledger.Data["keys"].([]any)
+	all, _ := list.Data["keys"].([]any)
 	for _, one := range all {
-		if key, ok := one.(string); ok && partOf(key) == part {
+		if key, ok := one.(string); ok {
 			keys = append(keys, key)
 		}
 	}
