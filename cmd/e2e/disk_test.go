@@ -164,14 +164,15 @@ func (s *besieged) objectsCannotGrow(t *testing.T) {
 	require.NoError(t, err)
 	cell := s.database(t, devstack.CellDatabase)
 	until(t, 30*time.Second, "every entry is sealed", func() (bool, string) { return s.anchored(t, cell), "not yet" })
+	before := s.sealFailures(t)
 	s.Fill(t, testkit.ObjectDisk)
 	require.NoError(t, fresh.Agree(within(t, time.Minute), s.operator(t)))
 	for range prove.Size(3, 20) {
 		require.Empty(t, s.round(t, false), "refused for want of room in the object store")
 	}
 	until(t, 30*time.Second, "the sealer says that it fails", func() (bool, string) {
-		a, err := s.wire(t, s.URL(devstack.PortHealthProvisioner)).try(within(t, 5*time.Second), http.MethodGet, "/metrics", nil)
-		return err == nil && strings.Contains(a.body, "caresphere_audit_seal_failures_total"), "it does not"
+		n := s.sealFailures(t)
+		return n > before, fmt.Sprintf("%v failures, %v before", n, before)
 	})
 	require.False(t, s.anchored(t, cell), "a head was anchored where there is no room")
 	s.Free(t, testkit.ObjectDisk)
@@ -185,6 +186,17 @@ func (s *besieged) objectsCannotGrow(t *testing.T) {
 	for _, gauge := range []string{"caresphere_audit_tampered_logs", "caresphere_audit_damaged_logs"} {
 		require.Contains(t, a.body, "\n"+gauge+" 0\n", "a full disk is not tampering")
 	}
+}
+
+// sealFailures is how many attempts to seal a log have failed, as the metrics say.
+func (s *besieged) sealFailures(t *testing.T) (n float64) {
+	t.Helper()
+	a := s.wire(t, s.URL(devstack.PortHealthProvisioner)).do(t, http.MethodGet, "/metrics", nil)
+	_, rest, found := strings.Cut(a.body, "\ncaresphere_audit_seal_failures_total ")
+	require.True(t, found)
+	_, err := fmt.Sscan(rest, &n)
+	require.NoError(t, err)
+	return n
 }
 
 // anchored tells whether the living tenant's last entry is sealed.

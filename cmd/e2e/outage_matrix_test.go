@@ -241,10 +241,7 @@ func (s *besieged) whole(t *testing.T) error {
 }
 
 func (s *besieged) outage(t *testing.T, p part, f fault) {
-	pids := map[string]int{}
-	for _, program := range devstack.Programs() {
-		pids[program] = s.PID(t, program)
-	}
+	pids := s.lives(t)
 	require.True(t, polled(30*time.Second, func() bool { return s.whole(t) == nil }), "before: %v", s.whole(t))
 	s.forget(t, s.cold)
 	proxy := s.Proxy(t, p.server)

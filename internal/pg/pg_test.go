@@ -230,6 +230,7 @@ func TestAMigratorKeepsSchemasApart(t *testing.T) {
 		require.Equal(t, "public", path)
 		return nil
 	}))
+	require.ErrorContains(t, m.Stray(ctx), "for migrations only")
 	_, err = m.Migrate(ctx, set, "set", pg.MigrateOptions{Schema: "first"})
 	require.NoError(t, err, "its connection is still good")
 }
