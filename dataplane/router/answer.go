@@ -1,6 +1,7 @@
 package router
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -23,7 +24,7 @@ type answer struct {
 
 // send makes one attempt and holds a small answer. The error is for a server
 // that could not be reached or broke off before its answer was certain.
-func (r *Router) send(c *fiber.Ctx, o *outgoing, tr *http.Transport, base string, up *upstream) (*answer, error) {
+func (r *Router) send(c *fiber.Ctx, o *outgoing, to *servers, base string, up *upstream) (*answer, error) {
 	req, err := o.request(base)
 	if err != nil {
 		return nil, err
@@ -31,15 +32,14 @@ func (r *Router) send(c *fiber.Ctx, o *outgoing, tr *http.Transport, base string
 	if up != nil {
 		up.busy.Add(1)
 	}
-	resp, err := tr.RoundTrip(req)
+	resp, err := to.send(req, o)
 	if err != nil {
 		r.settle(o, up, err)
 		return nil, err
 	}
 	a := &answer{resp: resp}
 	if n := resp.ContentLength; n >= 0 && n <= bufferLimit || o.method == fiber.MethodHead {
-		a.held, err = io.ReadAll(resp.Body)
-		_ = resp.Body.Close()
+		a.held, err = held(resp)
 		r.settle(o, up, err)
 		if err != nil {
 			return nil, fmt.Errorf("reading a held answer: %w", err)
@@ -49,6 +49,14 @@ func (r *Router) send(c *fiber.Ctx, o *outgoing, tr *http.Transport, base string
 	a.body = &arriving{body: resp.Body, pause: r.cfg.PauseTimeout, cancel: o.cancel,
 		settle: func(err error) { r.settle(o, up, err) }}
 	return a, nil
+}
+
+// held reads a body whose length is known, to its very end.
+func held(resp *http.Response) ([]byte, error) {
+	defer func() { _ = resp.Body.Close() }()
+	b := bytes.NewBuffer(make([]byte, 0, min(max(resp.ContentLength, 0), bufferLimit)+bytes.MinRead))
+	_, err := b.ReadFrom(resp.Body)
+	return b.Bytes(), err
 }
 
 // settle notes how an exchange with a worker ended. A client that went away or

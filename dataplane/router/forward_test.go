@@ -275,6 +275,7 @@ func TestACutAnswerIsNeverWhole(t *testing.T) {
 		"inside a chunk": {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nff\r\nhello", false},
 		"head cut":       {"HTTP/1.1 200 OK\r\nContent-Le", false},
 		"nothing":        {"", false},
+		"endless":        {"HTTP/1.1 200 OK\r\n\r\nhello", false},
 		"garbage":        {"SSH-2.0-OpenSSH\r\n", false},
 		"whole chunks":   {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n", true},
 		"whole":          {"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello", true},
@@ -283,18 +284,24 @@ func TestACutAnswerIsNeverWhole(t *testing.T) {
 	for name, a := range answers {
 		t.Run(name, func(t *testing.T) {
 			c := newCluster(t, nil)
-			c.publish(c.raw("dataplane", func(conn net.Conn, _ *http.Request) { _, _ = io.WriteString(conn, a.text) }))
+			c.publish(c.raw("dataplane", func(conn net.Conn, req *http.Request) {
+				_, _ = io.Copy(io.Discard, req.Body)
+				_, _ = io.WriteString(conn, a.text)
+			}))
 			c.awaitWorkers(1)
-			resp, err := c.client().Post(c.url+"/t/oak/v1/x", "", nil)
-			if err == nil {
-				_, err = io.ReadAll(resp.Body)
-				_ = resp.Body.Close()
-				if err == nil && resp.StatusCode == 503 {
-					require.Equal(t, "1", resp.Header.Get("Retry-After"))
-					err = errors.New("refused as a whole")
+			// Both ways to a worker: a body that is held, and one that streams.
+			for _, body := range []string{"", strings.Repeat("a", 80_000)} {
+				resp, err := c.client().Post(c.url+"/t/oak/v1/x", "", strings.NewReader(body))
+				if err == nil {
+					_, err = io.ReadAll(resp.Body)
+					_ = resp.Body.Close()
+					if err == nil && resp.StatusCode == 503 {
+						require.Equal(t, "1", resp.Header.Get("Retry-After"))
+						err = errors.New("refused as a whole")
+					}
 				}
+				require.Equal(t, a.ok, err == nil, "%v", err)
 			}
-			require.Equal(t, a.ok, err == nil, "%v", err)
 		})
 	}
 }

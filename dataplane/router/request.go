@@ -103,7 +103,7 @@ func (o *outgoing) request(base string) (*http.Request, error) {
 		held := o.held
 		req.Body, req.ContentLength = io.NopCloser(bytes.NewReader(held)), int64(len(held))
 		if o.idempotent {
-			// Lets the transport repeat the request on its own when an idle connection was stale.
+			// Lets the request be repeated when an idle connection was stale.
 			req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(held)), nil }
 		}
 	case o.stream != nil:

@@ -48,8 +48,8 @@ type Router struct {
 	cfg     Config
 	app     *fiber.App
 	fleet   *fleet
-	workers *http.Transport
-	control *http.Transport
+	workers *servers
+	control *servers
 	metrics *metrics
 }
 
@@ -65,9 +65,9 @@ func New(cfg Config) *Router {
 		cfg.PauseTimeout = 60 * time.Second
 	}
 	cfg.ControlPlane = strings.TrimSuffix(cfg.ControlPlane, "/")
-	r := &Router{cfg: cfg, workers: transport(cfg.WorkerTLS, cfg.AnswerTimeout), control: transport(cfg.ControlTLS, cfg.AnswerTimeout)}
+	r := &Router{cfg: cfg, workers: newServers(cfg.WorkerTLS, cfg.AnswerTimeout), control: newServers(cfg.ControlTLS, cfg.AnswerTimeout)}
 	r.metrics = newMetrics(cfg.Obs, func() float64 { return float64(cfg.Routes.Table().Version()) })
-	r.fleet = newFleet(cfg.Routes, r.workers, cfg.HealthEvery, r.metrics)
+	r.fleet = newFleet(cfg.Routes, r.workers.Transport, cfg.HealthEvery, r.metrics)
 	r.app = httpx.New(httpx.Config{
 		Name: "router", Obs: cfg.Obs, Streaming: func(*fiber.Ctx) bool { return true }, StreamLimit: cfg.StreamLimit, RequestTime: -1,
 		DrainDelay: cfg.DrainDelay, MaxConnsPerIP: cfg.MaxConnsPerIP, MaxRequestsPerConn: 10_000,
@@ -84,8 +84,8 @@ func (r *Router) App() *fiber.App { return r.app }
 // Run checks the workers' health until the context ends.
 func (r *Router) Run(ctx context.Context) {
 	r.fleet.run(ctx)
-	r.workers.CloseIdleConnections()
-	r.control.CloseIdleConnections()
+	r.workers.close()
+	r.control.close()
 }
 
 // Labels of the kinds of request, in place of paths.
