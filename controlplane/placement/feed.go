@@ -17,7 +17,11 @@ const (
 	LongPoll = 25 * time.Second
 	// pollEvery finds a version whose notification was lost.
 	pollEvery = time.Second
-	channel   = "caresphere_routes"
+	// share is how much longer than a table took to make the next one waits, a second at
+	// most: all routers and workers read each whole, and among ten thousand tenants, of
+	// which some are always being made, would do little else.
+	share   = 8
+	channel = "caresphere_routes"
 )
 
 // Feed keeps the newest signed route table and hands it to readers who wait. It
@@ -112,11 +116,16 @@ func (f *Feed) follow(ctx context.Context) error {
 		return fmt.Errorf("listening for route versions: %w", err)
 	}
 	for {
-		if err := f.Refresh(ctx); err != nil {
+		begun := time.Now()
+		made, err := f.refresh(ctx)
+		if err != nil {
 			return err
 		}
+		if made {
+			pause(ctx, min(share*time.Since(begun), pollEvery))
+		}
 		wait, cancel := context.WithTimeout(ctx, pollEvery)
-		_, err := conn.Conn().WaitForNotification(wait)
+		_, err = conn.Conn().WaitForNotification(wait)
 		timedOut := wait.Err() != nil
 		cancel()
 		if err != nil && (!timedOut || ctx.Err() != nil) {
@@ -127,23 +136,28 @@ func (f *Feed) follow(ctx context.Context) error {
 
 // Refresh makes and signs the table anew if the database has a newer version.
 func (f *Feed) Refresh(ctx context.Context) error {
+	_, err := f.refresh(ctx)
+	return err
+}
+
+func (f *Feed) refresh(ctx context.Context) (made bool, err error) {
 	version, err := store.New(f.pool).RouteVersion(ctx)
 	if err != nil {
-		return fmt.Errorf("reading the route table's version: %w", err)
+		return false, fmt.Errorf("reading the route table's version: %w", err)
 	}
 	f.mu.Lock()
 	current := f.doc != nil && version <= f.version
 	f.mu.Unlock()
 	if current {
-		return nil
+		return false, nil
 	}
 	table, err := Table(ctx, f.pool)
 	if err != nil {
-		return err
+		return false, err
 	}
 	doc, err := f.sign(table)
 	if err != nil {
-		return fmt.Errorf("signing the route table: %w", err)
+		return false, fmt.Errorf("signing the route table: %w", err)
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -152,5 +166,5 @@ func (f *Feed) Refresh(ctx context.Context) error {
 		close(f.news)
 		f.news = make(chan struct{})
 	}
-	return nil
+	return true, nil
 }

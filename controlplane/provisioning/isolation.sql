@@ -7,15 +7,18 @@ WITH tenant AS (
     LEFT JOIN pg_roles r ON r.rolname = $2
 ), relation AS (
     SELECT c.oid, c.relname, c.relkind, c.relowner, c.relacl, c.relrowsecurity, c.relforcerowsecurity, c.relname = $3 AS ledger
-    FROM tenant t, pg_class c
-    -- By the dependency, which has an index, and not by the schema, which has none.
-    WHERE c.oid IN (SELECT d.objid FROM pg_depend d WHERE d.refclassid = 'pg_namespace'::regclass AND d.refobjid = t.schema AND d.classid = 'pg_class'::regclass)
-      AND c.relnamespace = t.schema AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
+    -- By the dependency, which has an index, and not by the schema, which has none. OFFSET 0
+    -- keeps the planner from trying each of the catalog's rows.
+    FROM tenant t
+    JOIN pg_depend d ON d.refclassid = 'pg_namespace'::regclass AND d.refobjid = t.schema AND d.classid = 'pg_class'::regclass
+    CROSS JOIN LATERAL (SELECT c.* FROM pg_class c WHERE c.oid = d.objid OFFSET 0) c
+    WHERE c.relnamespace = t.schema AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
 ), routine AS (
     SELECT p.proname, p.proacl, p.prosecdef
-    FROM tenant t, pg_proc p
-    WHERE p.oid IN (SELECT d.objid FROM pg_depend d WHERE d.refclassid = 'pg_namespace'::regclass AND d.refobjid = t.schema AND d.classid = 'pg_proc'::regclass)
-      AND p.pronamespace = t.schema
+    FROM tenant t
+    JOIN pg_depend d ON d.refclassid = 'pg_namespace'::regclass AND d.refobjid = t.schema AND d.classid = 'pg_proc'::regclass
+    CROSS JOIN LATERAL (SELECT p.* FROM pg_proc p WHERE p.oid = d.objid OFFSET 0) p
+    WHERE p.pronamespace = t.schema
 ), grants AS (
     SELECT r.relname, r.relkind, r.relowner, r.ledger, a.grantee, a.privilege_type, a.is_grantable, NULL::name AS attname
     FROM relation r, aclexplode(r.relacl) a
@@ -46,7 +49,7 @@ SELECT $2, 'the login role owns something' FROM pg_shdepend d, tenant t
 WHERE d.refclassid = 'pg_authid'::regclass AND d.refobjid = t.role AND d.deptype = 'o'
 UNION ALL
 SELECT c.oid::regclass::text, 'the login role has a right outside its schema'
-FROM pg_shdepend d JOIN pg_class c ON c.oid = d.objid, tenant t
+FROM tenant t, pg_shdepend d CROSS JOIN LATERAL (SELECT c.oid, c.relnamespace FROM pg_class c WHERE c.oid = d.objid OFFSET 0) c
 WHERE d.refclassid = 'pg_authid'::regclass AND d.refobjid = t.role AND d.deptype = 'a' AND d.classid = 'pg_class'::regclass
   AND d.dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
   AND c.relnamespace <> t.schema

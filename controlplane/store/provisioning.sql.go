@@ -365,12 +365,13 @@ WHERE o.state = 'provisioning'
   AND NOT EXISTS (
       SELECT 1 FROM river_job j
       WHERE j.kind = 'provision' AND j.state IN ('available', 'scheduled', 'retryable', 'pending')
-        AND j.args @> jsonb_build_object('organization_id', o.id::text))
+        AND j.args ->> 'organization_id' = o.id::text)
 ORDER BY o.id
 LIMIT 100
 `
 
-// Being provisioned, by nobody, and no job waits to: the process was killed.
+// Being provisioned, by nobody, and no job waits to: the process was killed. Equality
+// lets all waiting jobs be read once; containment looked for each organization's by itself.
 func (q *Queries) ProvisionStalled(ctx context.Context) ([]tenants.ID, error) {
 	rows, err := q.db.Query(ctx, provisionStalled)
 	if err != nil {

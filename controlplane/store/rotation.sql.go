@@ -354,7 +354,7 @@ WHERE r.cell_id = $1 AND r.finished_at IS NULL
       SELECT 1 FROM river_job j
       WHERE j.kind = 'rotate_key' AND j.state IN ('available', 'scheduled', 'retryable', 'pending')
         AND j.scheduled_at < now() + interval '10 minutes'
-        AND j.args @> jsonb_build_object('organization_id', r.organization_id::text))
+        AND j.args ->> 'organization_id' = r.organization_id::text)
 ORDER BY r.asked_at
 LIMIT 100
 `

@@ -77,7 +77,8 @@ UPDATE organization SET key_alive = @key_alive, updated_at = now() WHERE id = @i
 UPDATE organization SET placement_epoch = placement_epoch + 1, updated_at = now() WHERE id = @id AND placement_epoch = 0;
 
 -- name: ProvisionStalled :many
--- Being provisioned, by nobody, and no job waits to: the process was killed.
+-- Being provisioned, by nobody, and no job waits to: the process was killed. Equality
+-- lets all waiting jobs be read once; containment looked for each organization's by itself.
 SELECT o.id
 FROM organization o
 LEFT JOIN provisioning_lease l ON l.organization_id = o.id
@@ -86,7 +87,7 @@ WHERE o.state = 'provisioning'
   AND NOT EXISTS (
       SELECT 1 FROM river_job j
       WHERE j.kind = 'provision' AND j.state IN ('available', 'scheduled', 'retryable', 'pending')
-        AND j.args @> jsonb_build_object('organization_id', o.id::text))
+        AND j.args ->> 'organization_id' = o.id::text)
 ORDER BY o.id
 LIMIT 100;
 

@@ -111,6 +111,7 @@ type unit struct {
 	wake    chan struct{}
 	slots   chan struct{}
 	work    sync.WaitGroup
+	counts  map[string]count // by tag; the sweep's own
 }
 
 // listen marks a log dirty for each notification, and all of them after a

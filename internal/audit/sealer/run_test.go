@@ -4,10 +4,13 @@ import (
 	"bytes"
 	"context"
 	"log/slog"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
@@ -101,11 +104,80 @@ func TestTheSweepSealsWithoutANotification(t *testing.T) {
 	c := newCell(t)
 	n := c.tenant(t)
 	c.run(t, 100*time.Millisecond)
-	conn := n.Connect(t)
 	for i := range 3 {
-		n.Record(t, conn, n.Member(tenants.RoleNurse), audit.Event{Action: "client.read"})
+		unannounced(t, n)
 		c.anchored(t, n, int64(i+1))
 	}
+}
+
+// unannounced writes an entry and leaves, at which the server counts it at once.
+func unannounced(t *testing.T, n *audittest.Tenant) {
+	t.Helper()
+	conn := n.Connect(t)
+	n.Record(t, conn, n.Member(tenants.RoleNurse), audit.Event{Action: "client.read"})
+	require.NoError(t, conn.Close(ctx))
+}
+
+// asks counts the sweeps and the logs whose tables they asked.
+type asks struct{ sweeps, logs atomic.Int64 }
+
+func (a *asks) TraceQueryStart(ctx context.Context, _ *pgx.Conn, q pgx.TraceQueryStartData) context.Context {
+	if strings.Contains(q.SQL, "pg_stat_get_tuples_inserted") {
+		a.sweeps.Add(1)
+	}
+	a.logs.Add(int64(strings.Count(q.SQL, "window_done FROM")))
+	return ctx
+}
+
+func (a *asks) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
+
+// swept waits for so many more sweeps, begun and ended.
+func (a *asks) swept(t *testing.T, more int64) {
+	t.Helper()
+	until := a.sweeps.Load() + more + 1
+	require.Eventually(t, func() bool { return a.sweeps.Load() >= until }, 30*time.Second, time.Millisecond)
+}
+
+func TestASweepAsksWhatWasWrittenOnly(t *testing.T) {
+	c := newCell(t)
+	var a asks
+	conf := c.pool.Config()
+	conf.ConnConfig.Tracer = &a
+	var err error
+	c.pool, err = pgxpool.NewWithConfig(ctx, conf)
+	require.NoError(t, err)
+	t.Cleanup(c.pool.Close)
+	one, two := c.tenant(t), c.tenant(t)
+	c.run(t, 20*time.Millisecond)
+	a.swept(t, 2)
+	before := a.logs.Load()
+	require.EqualValues(t, 2, before, "each log is asked once")
+	a.swept(t, 10)
+	require.Equal(t, before, a.logs.Load())
+	unannounced(t, two)
+	c.anchored(t, two, 1)
+	a.swept(t, 2)
+	require.Equal(t, before+1, a.logs.Load())
+
+	// What stands in a table's place is found, and statistics that are gone hide nothing.
+	super := audittest.Connect(t, "super", c.database)
+	audittest.Exec(t, super, "SELECT pg_stat_reset()")
+	a.swept(t, 2)
+	require.Equal(t, before+2, a.logs.Load(), "the one whose count changed")
+	unannounced(t, one)
+	c.anchored(t, one, 1)
+	unannounced(t, two)
+	c.anchored(t, two, 2)
+}
+
+func TestASweepWithoutCountsLooksAtEach(t *testing.T) {
+	c := newCell(t)
+	super := audittest.Connect(t, "super", c.database)
+	audittest.Exec(t, super, "ALTER ROLE cell_sealer IN DATABASE "+c.database+" SET track_counts = off")
+	n := c.tenant(t)
+	c.run(t, 100*time.Millisecond)
+	unannounced(t, n)
+	c.anchored(t, n, 1)
 }
 
 func TestALostConnectionIsOpenedAgain(t *testing.T) {
