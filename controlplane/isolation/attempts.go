@@ -49,7 +49,6 @@ var peer = []attempt{
 		"its own through query_to_xml", `SELECT query_to_xml('SELECT FROM member LIMIT 0', true, false, '')`},
 	{"writing into another's table", `INSERT INTO {peer}.probe (id, sealed) SELECT gen_random_uuid(), '' WHERE false`, "writing into its own",
 		`INSERT INTO probe (id, sealed) SELECT gen_random_uuid(), '' WHERE false`},
-	{"running another's function", `SELECT {peer}.begin_request(0)`, "", ""},
 }
 
 // catalogue lists what every proof tries, for the report.

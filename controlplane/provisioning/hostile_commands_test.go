@@ -80,7 +80,7 @@ var hostileCommands = []attempt{
 	{"writing another's rows", `INSERT INTO {other}.probe (id, sealed) VALUES (gen_random_uuid(), '')`, "42501", `INSERT INTO facility (id, name) VALUES (gen_random_uuid(), gen_random_uuid()::text)`},
 	{"writing through a WITH", `WITH x AS (DELETE FROM {other}.probe RETURNING 1) SELECT count(*) FROM x`, "42501", `WITH x AS (DELETE FROM probe RETURNING 1) SELECT count(*) FROM x`},
 	{"MERGE into another's", `MERGE INTO {other}.probe p USING (SELECT 1) s ON true WHEN MATCHED THEN DELETE`, "42501", `SELECT 1`},
-	{"another's request", `SELECT {other}.begin_request(0)`, "42501", `SELECT cell.ctx_kind()`},
+	{"a function in another's schema", `SELECT {other}.begin_request(0)`, "42501", `SELECT cell.ctx_kind()`},
 
 	{"a function in its own schema", `CREATE FUNCTION {own}.f() RETURNS int LANGUAGE sql AS 'SELECT 1'`, "42501", `SELECT 1`},
 	{"a temporary function", `CREATE FUNCTION pg_temp.f() RETURNS int LANGUAGE sql AS 'SELECT 1'`, "42501", `SELECT 1`},

@@ -206,7 +206,7 @@ func TestBeginRequest(t *testing.T) {
 	}
 	begin := func(version int64) error {
 		return s.do(s.nurseActor, func(tx pgx.Tx) error {
-			_, err := tx.Exec(ctx, `SELECT begin_request($1)`, version)
+			_, err := tx.Exec(ctx, `SELECT cell.begin_request($1)`, version)
 			return err
 		})
 	}
@@ -222,9 +222,16 @@ func TestBeginRequest(t *testing.T) {
 	require.EqualValues(t, 1, n)
 	require.NoError(t, begin(2))
 	requireCode(t, tenantdb.CodeStaleAuthz, begin(1))
+	// Its tables are found by the path; one without them lets nobody in.
+	requireCode(t, "42P01", s.do(s.nurseActor, func(tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, `SET LOCAL search_path = pg_catalog`)
+		require.NoError(t, err)
+		_, err = tx.Exec(ctx, `SELECT cell.begin_request($1)`, int64(2))
+		return err
+	}))
 
 	requireCode(t, tenantdb.CodeBadContext, as(s.conn, s.key, tenantdb.KindLookup, s.nurseLookup, func(tx pgx.Tx) error {
-		_, err := tx.Exec(ctx, `SELECT begin_request(2)`)
+		_, err := tx.Exec(ctx, `SELECT cell.begin_request(2)`)
 		return err
 	}))
 
@@ -289,8 +296,8 @@ func TestIsolationCheckFindsDrift(t *testing.T) {
 		"a membership":          {`GRANT cell_worker TO ` + r, `REVOKE cell_worker FROM ` + r},
 		"a member":              {`GRANT ` + r + ` TO cell_worker`, `REVOKE ` + r + ` FROM cell_worker`},
 		"a right elsewhere":     {`GRANT SELECT ON cell.tenant_credential TO ` + r, `REVOKE SELECT ON cell.tenant_credential FROM ` + r},
-		"a definer's function":  {`ALTER FUNCTION ` + s + `.begin_request(bigint) SECURITY DEFINER`, `ALTER FUNCTION ` + s + `.begin_request(bigint) SECURITY INVOKER`},
-		"a public function":     {`GRANT EXECUTE ON FUNCTION ` + s + `.begin_request(bigint) TO PUBLIC`, `REVOKE EXECUTE ON FUNCTION ` + s + `.begin_request(bigint) FROM PUBLIC`},
+		"a definer's function":  {`CREATE FUNCTION ` + s + `.f() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'; REVOKE ALL ON FUNCTION ` + s + `.f() FROM PUBLIC`, `DROP FUNCTION ` + s + `.f()`},
+		"a public function":     {`CREATE FUNCTION ` + s + `.f() RETURNS int LANGUAGE sql AS 'SELECT 1'; GRANT EXECUTE ON FUNCTION ` + s + `.f() TO PUBLIC`, `DROP FUNCTION ` + s + `.f()`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			check := func() []provisioning.Finding {

@@ -271,7 +271,7 @@ func TestOneReadIsOneRead(t *testing.T) {
 	conn := org.Connect(t)
 	open := func(readOnly string) error {
 		var b pgx.Batch
-		b.Queue("SELECT set_config('caresphere.context', $1, true), begin_request($2), set_config('transaction_read_only', $3, true)",
+		b.Queue("SELECT set_config('caresphere.context', $1, true), cell.begin_request($2), set_config('transaction_read_only', $3, true)",
 			org.ReadContext(conn, actor, tenants.NewID()), actor.AuthzVersion, readOnly)
 		b.Queue("WITH x AS (INSERT INTO facility (id, name) VALUES ($1, $2) RETURNING 1) SELECT count(*) FROM x", tenants.NewID(), name())
 		return conn.SendBatch(t.Context(), &b).Close()

@@ -44,7 +44,7 @@ func (r *TrailReader) Read(ctx context.Context, fn func(pgx.Tx) error) error {
 	}
 	var b pgx.Batch
 	b.Queue("SELECT set_config('caresphere.context', $1, true)", tp.login.member(conn, r.actor))
-	b.Queue("SELECT begin_request($1)", r.actor.AuthzVersion)
+	b.Queue("SELECT cell.begin_request($1)", r.actor.AuthzVersion)
 	// What comes after is read-only; the check above may note the session's use.
 	b.Queue("SET TRANSACTION READ ONLY")
 	if _, err := runBatch(ctx, conn, &b, 0); err != nil {

@@ -34,7 +34,7 @@ const anyVersion = -1
 func (o opening) queue(b *pgx.Batch) int {
 	if o.alone {
 		// Read-only from here on, which nothing in the transaction can take back.
-		b.Queue("SELECT set_config('caresphere.context', $1, true), begin_request($2), set_config('transaction_read_only', 'on', true)", o.signed, o.seen)
+		b.Queue("SELECT set_config('caresphere.context', $1, true), cell.begin_request($2), set_config('transaction_read_only', 'on', true)", o.signed, o.seen)
 		return 1
 	}
 	b.Queue("BEGIN")
@@ -44,7 +44,7 @@ func (o opening) queue(b *pgx.Batch) int {
 	}
 	// One after the other, as they are written; the other way round the request would
 	// find no context and fail.
-	b.Queue("SELECT set_config('caresphere.context', $1, true), begin_request($2)", o.signed, o.seen)
+	b.Queue("SELECT set_config('caresphere.context', $1, true), cell.begin_request($2)", o.signed, o.seen)
 	return 2
 }
 
