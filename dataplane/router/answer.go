@@ -40,6 +40,7 @@ func (r *Router) send(c *fiber.Ctx, o *outgoing, to *servers, base string, up *u
 	a := &answer{resp: resp}
 	if n := resp.ContentLength; n >= 0 && n <= bufferLimit || o.method == fiber.MethodHead {
 		a.held, err = held(resp)
+		_ = resp.Body.Close()
 		r.settle(o, up, err)
 		if err != nil {
 			return nil, fmt.Errorf("reading a held answer: %w", err)
@@ -53,7 +54,6 @@ func (r *Router) send(c *fiber.Ctx, o *outgoing, to *servers, base string, up *u
 
 // held reads a body whose length is known, to its very end.
 func held(resp *http.Response) ([]byte, error) {
-	defer func() { _ = resp.Body.Close() }()
 	b := bytes.NewBuffer(make([]byte, 0, min(max(resp.ContentLength, 0), bufferLimit)+bytes.MinRead))
 	_, err := b.ReadFrom(resp.Body)
 	return b.Bytes(), err

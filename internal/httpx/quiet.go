@@ -21,7 +21,7 @@ func Quiet(conn net.Conn) bool {
 	quiet := false
 	err = rc.Control(func(fd uintptr) {
 		// An end counts as something to read.
-		p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}} //nolint:gosec // a descriptor is an int
+		p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
 		n, perr := unix.Poll(p, 0)
 		quiet = perr == nil && n == 0
 	})

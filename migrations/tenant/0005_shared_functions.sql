@@ -1,6 +1,6 @@
 -- +goose Up
 -- Triggers run the cell's functions; a schema has none of its own any more. Workers of the
--- release before call begin_request here: they are replaced before this runs.
+-- release before call begin_request here: they are replaced at the same time.
 CREATE OR REPLACE TRIGGER facility_touch BEFORE UPDATE ON facility FOR EACH ROW EXECUTE FUNCTION cell.facility_touch();
 CREATE OR REPLACE TRIGGER member_touch BEFORE UPDATE ON member FOR EACH ROW EXECUTE FUNCTION cell.member_touch();
 CREATE OR REPLACE TRIGGER facility_grant_touch BEFORE UPDATE ON facility_grant FOR EACH ROW EXECUTE FUNCTION cell.facility_grant_touch();
