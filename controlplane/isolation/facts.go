@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/caresphere/caresphere/internal/isolation"
 	"github.com/caresphere/caresphere/tenants"
@@ -39,6 +40,7 @@ func (f fact) key() string { return f.Object + "\x00" + f.Property }
 
 // querier is a connection or transaction of cell_owner's.
 type querier interface {
+	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
 	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 }

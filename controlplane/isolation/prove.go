@@ -25,6 +25,8 @@ const (
 	// first, as a gate or a migration, is then as it should be.
 	settle = 1500 * time.Millisecond
 	looks  = 2
+	// scheduled is who asks for the proofs that nobody asks for.
+	scheduled = "schedule"
 )
 
 // errNoTenant means that there is nobody to prove by this id.
@@ -71,7 +73,12 @@ func (p *Prover) Prove(ctx context.Context, run store.IsolationStartRow, only te
 	}
 	more, looked := false, 0
 	group, gctx := errgroup.WithContext(ctx)
+	// Nobody waits for a proof that the schedule asked for: it leaves the servers to requests.
+	patient := run.AskedBy == scheduled
 	group.SetLimit(atOnce)
+	if patient {
+		group.SetLimit(1)
+	}
 	for i, t := range chosen {
 		if verdict, ok := found[t.id]; ok {
 			report.Tenants[i] = verdict
@@ -84,9 +91,14 @@ func (p *Prover) Prove(ctx context.Context, run store.IsolationStartRow, only te
 		}
 		looked++
 		group.Go(func() error {
+			begun := time.Now()
 			verdict := p.patientLook(gctx, t, sample(all, t, report.Pairs.PerTenant, number), report.Shared)
 			report.Tenants[i] = verdict
-			return p.record(gctx, run.ID, verdict, only.IsZero())
+			err := p.record(gctx, run.ID, verdict, only.IsZero())
+			if patient {
+				pause(gctx, min(time.Since(begun), settle))
+			}
+			return err
 		})
 	}
 	if err := group.Wait(); err != nil {
@@ -182,6 +194,16 @@ func sample(all []subject, t subject, k int, number int64) []subject {
 	return out
 }
 
+// pause waits for d or for the context's end.
+func pause(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}
+
 // patientLook looks again before it says anything but proven.
 func (p *Prover) patientLook(ctx context.Context, t subject, peers []subject, shared []isolation.Finding) isolation.Tenant {
 	for look := 1; ; look++ {
@@ -189,11 +211,7 @@ func (p *Prover) patientLook(ctx context.Context, t subject, peers []subject, sh
 		if out.Verdict == isolation.Proven || look == looks || ctx.Err() != nil {
 			return out
 		}
-		pause := time.NewTimer(settle)
-		select {
-		case <-pause.C:
-		case <-ctx.Done():
-			pause.Stop()
+		if pause(ctx, settle); ctx.Err() != nil {
 			return out
 		}
 		if row, err := p.q.IsolationTenant(ctx, store.IsolationTenantParams{ID: t.id, CellID: &p.CellID}); err == nil {

@@ -165,6 +165,9 @@ func (o Options) apply(cfg *pgx.ConnConfig) error {
 	}
 	set("idle_in_transaction_session_timeout", millis(positive(o.IdleInTransaction, 30*time.Second)))
 	set("timezone", "UTC")
+	// Compiling pays for statements that run for minutes; of ours, whose cost is of many
+	// small tables, it takes longer than they do.
+	set("jit", "off")
 	for k, v := range o.Params {
 		set(k, v)
 	}
