@@ -22,7 +22,7 @@ const (
 // lanes keeps connections to servers for requests whose body is at hand. The request's
 // own goroutine writes it and reads its answer. net/http's transport, which remains for
 // bodies that stream, hands each exchange to two goroutines of the connection and
-// back, which takes as much CPU as everything else that forwarding does with the connection.
+// back: docs/benchmarks.md has what that cost.
 type lanes struct {
 	dial   dial
 	mu     sync.Mutex
