@@ -1,8 +1,8 @@
 -- +goose Up
 -- What every tenant's triggers and requests run, once for all. PostgreSQL looks a function
 -- up by its name in all schemas before it looks at the schema: with one of the same name
--- in each of ten thousand, the first call on each new connection took 40 ms and 6 MB, and
--- so did each trigger of each new tenant.
+-- in each of ten thousand, the first call on each new connection took 40 ms more, and so
+-- did each trigger of each new tenant.
 --
 -- None of them has rights of its own but those of whoever runs it.
 
