@@ -167,3 +167,21 @@ func (w *world) ways(t *testing.T, l *demo.Live, r record) []way {
 	}
 	return ways
 }
+
+// after waits until a request of each way that began after the moment was answered: those
+// of before have ended then, for each way sends one at a time.
+func (l *load) after(t *testing.T, moment time.Time, ways ...way) {
+	t.Helper()
+	until(t, time.Minute, "every way goes on", func() (bool, string) {
+		later := map[string]bool{}
+		for _, s := range l.all() {
+			later[s.way] = later[s.way] || s.began.After(moment)
+		}
+		for _, w := range ways {
+			if !later[w.name] {
+				return false, w.name + " waits"
+			}
+		}
+		return true, ""
+	})
+}

@@ -73,9 +73,10 @@ func (n planNode) walk(visit func(planNode)) {
 }
 
 // CatalogKeys are the columns by which PostgreSQL's catalogs can be read without reading
-// all of them, those of each that grow with the number of schemas.
+// all of them, those of each that grow with the number of schemas. One is left out,
+// pg_shdepend: how it is read follows from what the server's other databases hold.
 var CatalogKeys = map[string][]string{
-	"pg_class": {"oid"}, "pg_proc": {"oid"}, "pg_type": {"oid"}, "pg_depend": {"refclassid", "classid"}, "pg_shdepend": {"refclassid", "dbid"},
+	"pg_class": {"oid"}, "pg_proc": {"oid"}, "pg_type": {"oid"}, "pg_depend": {"refclassid", "classid"},
 	"pg_attribute": {"attrelid"}, "pg_constraint": {"oid", "conrelid"}, "pg_index": {"indrelid", "indexrelid"}, "pg_trigger": {"tgrelid"},
 	"pg_policy": {"polrelid"}, "pg_attrdef": {"adrelid"}, "pg_rewrite": {"ev_class"}, "pg_namespace": {"oid", "nspname"}, "pg_authid": {"oid", "rolname"},
 }
