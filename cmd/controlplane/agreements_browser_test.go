@@ -132,7 +132,7 @@ func TestAgreementInABrowserWithoutScripts(t *testing.T) {
 	p.shoot("37-live")
 
 	q.at(operatorOrigin + "/organizations/" + o.organization)
-	q.press("details summary")
+	q.click("details summary")
 	q.fill("suspend_reason", "x")
 	q.press("details button")
 	assert.NotEmpty(t, q.text(".error"))

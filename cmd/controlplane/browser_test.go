@@ -119,9 +119,11 @@ func (p tab) click(selector string) {
 // press clicks and waits for the page that follows.
 func (p tab) press(selector string) {
 	p.t.Helper()
-	wait := p.Timeout(patience).WaitEvent(&proto.PageLoadEventFired{})
+	waiting := p.Timeout(patience)
+	wait := waiting.WaitEvent(&proto.PageLoadEventFired{})
 	p.click(selector)
 	wait()
+	require.NoError(p.t, waiting.GetContext().Err(), "no page follows on %s", selector)
 }
 
 func (p tab) heading() string {

@@ -182,7 +182,7 @@ func TestSignInTriesAreLimitedByAccount(t *testing.T) {
 		assert.NotEmpty(t, r.header.Get("Retry-After"))
 	}
 	assert.Equal(t, http.StatusOK, w.person(t).signInPassword(t, other.email, true).status, "another account")
-	w.exec(t, "UPDATE attempt SET window_start = window_start - interval '15 minutes'")
+	w.exec(t, "UPDATE attempt SET window_start = window_start - interval '30 minutes'")
 	assert.Equal(t, http.StatusOK, p.signInPassword(t, o.email, true).status, "in the next window")
 	assert.Equal(t, int(checked.Load()), w.count(t, "SELECT count(*) FROM audit_entry WHERE action = 'session.sign_in' AND outcome = 'denied' AND detail->>'reason' IS NULL AND organization_id = $1", o.organization))
 	assert.Equal(t, 3, w.count(t, "SELECT count(*) FROM audit_entry WHERE action = 'session.sign_in' AND outcome = 'denied' AND detail->>'reason' = 'rate_limited'"))
@@ -246,7 +246,7 @@ func TestSecondFactorTriesAreLimited(t *testing.T) {
 	}
 	assert.Equal(t, http.StatusTooManyRequests, p.submit("login", f, "totp", "totp_code", right).status)
 	assert.Equal(t, http.StatusTooManyRequests, p.submit("login", f, "lookup_secret", "lookup_secret", "abcdefgh").status, "nor another kind")
-	w.exec(t, "UPDATE attempt SET window_start = window_start - interval '15 minutes'")
+	w.exec(t, "UPDATE attempt SET window_start = window_start - interval '30 minutes'")
 	r := p.submit("login", f, "totp", "totp_code", codeAt(t, o.secret, 1))
 	assert.Equal(t, http.StatusOK, r.status, "in the next window, and the refused code was not used up: %s", r.body)
 }

@@ -48,21 +48,43 @@ func New(pool *pgxpool.Pool, secret []byte) (*Counter, error) {
 }
 
 // Take counts one try of the subject. The error is KindRateLimited, with the time
-// to wait, once the window's tries are used up.
+// to wait, once the window's tries are used up. The window slides: of the tries in the
+// fixed window before this one, as many count as the sliding one still reaches back to.
+// Otherwise whoever waits for a fixed window's end has twice the tries around it.
 func (c *Counter) Take(ctx context.Context, r Rule, subject string) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	start := c.now().UTC().Truncate(r.Window)
-	tries, err := c.q.TakeAttempt(ctx, store.TakeAttemptParams{Bucket: r.Bucket, Subject: c.mac("subject", r.Bucket, subject), WindowStart: start})
+	now := c.now().UTC()
+	start := now.Truncate(r.Window)
+	n, err := c.q.TakeAttempt(ctx, store.TakeAttemptParams{
+		Bucket: r.Bucket, Subject: c.mac("subject", r.Bucket, subject), WindowStart: start, PreviousStart: start.Add(-r.Window),
+	})
 	if err != nil {
 		return tenants.WrapError(tenants.KindUnavailable, "not available at the moment", fmt.Errorf("counting a try: %w", err))
 	}
-	if int(tries) <= r.Limit {
+	wait := r.wait(now.Sub(start), int(n.Previous), int(n.Tries))
+	if wait == 0 {
 		return nil
 	}
 	e := tenants.NewError(tenants.KindRateLimited, "too many tries: wait before the next one")
-	e.RetryAfter = max(time.Second, start.Add(r.Window).Sub(c.now()).Round(time.Second))
+	e.RetryAfter = max(time.Second, wait.Round(time.Second))
 	return e
+}
+
+// wait is zero for a try that passes: the fixed window holds that many tries with it, so
+// long after it began, and the one before held previous. Otherwise it is the time after
+// which a next one would pass.
+func (r Rule) wait(elapsed time.Duration, previous, tries int) time.Duration {
+	limit, window := float64(r.Limit), float64(r.Window)
+	// Refused tries are counted too; more than the limit did not pass in any window.
+	before := min(float64(previous), limit)
+	if before*(1-float64(elapsed)/window)+float64(tries) <= limit {
+		return 0
+	}
+	if next := float64(tries + 1); next <= limit {
+		return time.Duration(window*(1-(limit-next)/before)) - elapsed
+	}
+	return r.Window - elapsed + time.Duration(window/limit)
 }
 
 // Clear forgets the subject's tries after a success that proves who it is.

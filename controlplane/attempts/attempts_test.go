@@ -58,9 +58,44 @@ func TestRefusalSaysWhenToComeAgain(t *testing.T) {
 	var e *tenants.Error
 	require.ErrorAs(t, c.Take(context.Background(), once, "dana"), &e)
 	assert.Positive(t, e.RetryAfter)
-	assert.LessOrEqual(t, e.RetryAfter, once.Window)
+	assert.LessOrEqual(t, e.RetryAfter, 2*once.Window)
 	require.NoError(t, c.Clear(context.Background(), once, "dana"))
 	require.NoError(t, c.Take(context.Background(), once, "dana"), "after a success")
+}
+
+// Around the turn of a fixed window nobody has more tries than in its midst, and the
+// time that a refusal names is enough and not more.
+func TestTheWindowSlides(t *testing.T) {
+	c, _ := open(t)
+	ctx := context.Background()
+	at := time.Date(2026, 11, 2, 11, 59, 58, 0, time.UTC)
+	c.SetClock(func() time.Time { return at })
+	r := attempts.Rule{Bucket: "slides", Limit: 10, Window: time.Hour}
+	for range r.Limit {
+		require.NoError(t, c.Take(ctx, r, "dana"))
+	}
+	refused := func(who string) time.Duration {
+		t.Helper()
+		var e *tenants.Error
+		require.ErrorAs(t, c.Take(ctx, r, who), &e)
+		require.Equal(t, tenants.KindRateLimited, e.Kind)
+		return e.RetryAfter
+	}
+	at = at.Add(4 * time.Second)
+	require.NoError(t, c.Take(ctx, r, "somebody else"))
+	wait := refused("dana")
+	at = at.Add(wait - 2*time.Second)
+	wait = refused("dana")
+	at = at.Add(wait)
+	require.NoError(t, c.Take(ctx, r, "dana"))
+	refused("dana")
+	at = at.Add(2 * r.Window)
+	for range r.Limit {
+		require.NoError(t, c.Take(ctx, r, "dana"), "long after")
+	}
+	at = at.Add(refused("dana") - 2*time.Second)
+	at = at.Add(refused("dana"))
+	require.NoError(t, c.Take(ctx, r, "dana"))
 }
 
 func TestCodeIsFirstOnce(t *testing.T) {

@@ -47,21 +47,34 @@ func (q *Queries) PurgeTOTP(ctx context.Context) error {
 const takeAttempt = `-- name: TakeAttempt :one
 INSERT INTO attempt (bucket, subject, window_start, tries) VALUES ($1, $2, $3, 1)
 ON CONFLICT (bucket, subject, window_start) DO UPDATE SET tries = attempt.tries + 1
-RETURNING tries
+RETURNING tries, COALESCE((SELECT p.tries FROM attempt p
+    WHERE p.bucket = $1 AND p.subject = $2 AND p.window_start = $4), 0)::int AS previous
 `
 
 type TakeAttemptParams struct {
-	Bucket      string
-	Subject     []byte
-	WindowStart time.Time
+	Bucket        string
+	Subject       []byte
+	WindowStart   time.Time
+	PreviousStart time.Time
 }
 
-// Counts one try and returns how many the window holds with it.
-func (q *Queries) TakeAttempt(ctx context.Context, arg TakeAttemptParams) (int32, error) {
-	row := q.db.QueryRow(ctx, takeAttempt, arg.Bucket, arg.Subject, arg.WindowStart)
-	var tries int32
-	err := row.Scan(&tries)
-	return tries, err
+type TakeAttemptRow struct {
+	Tries    int32
+	Previous int32
+}
+
+// Counts one try and returns how many the window holds with it, and how many the
+// window before it held.
+func (q *Queries) TakeAttempt(ctx context.Context, arg TakeAttemptParams) (TakeAttemptRow, error) {
+	row := q.db.QueryRow(ctx, takeAttempt,
+		arg.Bucket,
+		arg.Subject,
+		arg.WindowStart,
+		arg.PreviousStart,
+	)
+	var i TakeAttemptRow
+	err := row.Scan(&i.Tries, &i.Previous)
+	return i, err
 }
 
 const takeTOTP = `-- name: TakeTOTP :execrows

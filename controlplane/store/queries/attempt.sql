@@ -1,8 +1,10 @@
 -- name: TakeAttempt :one
--- Counts one try and returns how many the window holds with it.
+-- Counts one try and returns how many the window holds with it, and how many the
+-- window before it held.
 INSERT INTO attempt (bucket, subject, window_start, tries) VALUES (@bucket, @subject, @window_start, 1)
 ON CONFLICT (bucket, subject, window_start) DO UPDATE SET tries = attempt.tries + 1
-RETURNING tries;
+RETURNING tries, COALESCE((SELECT p.tries FROM attempt p
+    WHERE p.bucket = @bucket AND p.subject = @subject AND p.window_start = @previous_start), 0)::int AS previous;
 
 -- name: ClearAttempts :exec
 DELETE FROM attempt WHERE bucket = @bucket AND subject = @subject;
