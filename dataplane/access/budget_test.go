@@ -18,7 +18,7 @@ import (
 // one with places for many, the twin, has more. Whoever is told to come again does so:
 // how long a place takes to come free is the machine's, that it does is ours.
 func TestTheConnectionsOfAllTenantsAreBounded(t *testing.T) {
-	const organizations, few, answers = 8, 6, 20
+	const organizations, few, answers = 8, 6, 5
 	most := func(t *testing.T, budget int) int {
 		cell := dptest.Start(t, dptest.WithConnections(budget))
 		var people []*dptest.Person
