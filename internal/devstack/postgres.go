@@ -43,6 +43,8 @@ type PostgresConfig struct {
 	Log string
 	// Volatile trades safety against a power loss for speed: for tests.
 	Volatile bool
+	// SharedBuffers is the memory for pages in common, as PostgreSQL writes it; 128MB if empty.
+	SharedBuffers string
 	// AnyDatabase lets the cluster's roles into databases of any name, as far as
 	// their grants go: for tests, which clone databases.
 	AnyDatabase bool

@@ -1,6 +1,7 @@
 package devstack
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -22,7 +23,7 @@ func (c *Cluster) serverConf() string {
 		{"port", strconv.Itoa(c.cfg.Port)},
 		{"unix_socket_directories", c.socket},
 		{"max_connections", "400"},
-		{"shared_buffers", "128MB"},
+		{"shared_buffers", cmp.Or(c.cfg.SharedBuffers, "128MB")},
 		{"ssl", "on"},
 		{"ssl_cert_file", "server.crt"},
 		{"ssl_key_file", "server.key"},

@@ -30,6 +30,8 @@ type Config struct {
 	// Volatile gives up safety against a power loss, and password hashing that
 	// takes its time, for speed: for tests.
 	Volatile bool
+	// SharedBuffers is PostgreSQL's memory for pages in common; see PostgresConfig.
+	SharedBuffers string
 	// Traces has each program write its spans to Layout.Traces.
 	Traces bool
 	// Via says on which loopback port the programs reach a server in place of its own,
@@ -134,7 +136,7 @@ func (s *services) startPostgres(ctx context.Context, cfg Config, bin string) (e
 	s.postgres, err = StartPostgres(ctx, PostgresConfig{
 		Bin: bin, Dir: cfg.Path("postgres"), Port: cfg.Port(PortPostgres),
 		Server: s.keys.local, CA: s.keys.ca.CertPath(), TenantCA: s.keys.tenantCA.CertPath(),
-		Passwords: s.keys.passwords, Log: cfg.Log("postgres"), Volatile: cfg.Volatile,
+		Passwords: s.keys.passwords, Log: cfg.Log("postgres"), Volatile: cfg.Volatile, SharedBuffers: cfg.SharedBuffers,
 	})
 	if err != nil {
 		return fmt.Errorf("starting PostgreSQL: %w", err)

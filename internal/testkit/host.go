@@ -100,7 +100,7 @@ func (h *Host) Get(what string, params url.Values) (any, error) {
 		case "kratos":
 			return h.startKratos(ctx, params.Get("realm"), params.Get("mail_mfa") == "true")
 		case "stack":
-			return h.startStack(ctx, params.Get("name"), params.Get("full") == "true", params.Get("proxied") == "true", params.Get("disks") == "true")
+			return h.startStack(ctx, params)
 		case "browser":
 			return h.browser(ctx)
 		case "vault":

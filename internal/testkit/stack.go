@@ -42,6 +42,12 @@ func Full() StackOption { return func(v url.Values) { v.Set("full", "true") } }
 // Named asks for a stack of its own, for tests that stop its parts for long.
 func Named(name string) StackOption { return func(v url.Values) { v.Set("name", name) } }
 
+// SharedBuffers asks for a stack of its own size: so much memory for PostgreSQL's pages,
+// as "1GB".
+func SharedBuffers(size string) StackOption {
+	return func(v url.Values) { v.Set("buffers", size) }
+}
+
 // Proxied asks for a stack whose programs reach their servers through proxies in
 // which a test makes faults.
 func Proxied() StackOption { return func(v url.Values) { v.Set("proxied", "true") } }
@@ -50,7 +56,7 @@ func Proxied() StackOption { return func(v url.Values) { v.Set("proxied", "true"
 // organizations of their own, and start again what they stop.
 func Stack(t testing.TB, options ...StackOption) *RunningStack {
 	t.Helper()
-	params := url.Values{"full": {"false"}, "name": {"shared"}, "proxied": {"false"}, "disks": {"false"}}
+	params := url.Values{"full": {"false"}, "name": {"shared"}, "proxied": {"false"}, "disks": {"false"}, "buffers": {""}}
 	for _, o := range options {
 		o(params)
 	}
@@ -154,7 +160,9 @@ func (s *RunningStack) control(t testing.TB, verb, program string) int {
 	return ask[int](t, "stack-"+verb, url.Values{"name": {s.info.Name}, "program": {program}})
 }
 
-func (h *Host) startStack(ctx context.Context, name string, full, proxied, disks bool) (any, error) {
+func (h *Host) startStack(ctx context.Context, params url.Values) (any, error) {
+	asked := func(what string) bool { return params.Get(what) == "true" }
+	name, full := params.Get("name"), asked("full")
 	binaries, err := h.binaries(ctx)
 	if err != nil {
 		return nil, err
@@ -165,14 +173,14 @@ func (h *Host) startStack(ctx context.Context, name string, full, proxied, disks
 	}
 	h.onClose(func(context.Context) error { release(); return nil })
 	layout := devstack.Layout{State: filepath.Join(h.dir, "stack-"+name+"-"+strconv.FormatBool(full)), Base: base}
-	cfg := devstack.Config{Layout: layout, Binaries: binaries, Cache: h.builder.Cache, Full: full, Volatile: true, Traces: true, Progress: h.builder.Progress}
+	cfg := devstack.Config{Layout: layout, Binaries: binaries, Cache: h.builder.Cache, Full: full, Volatile: true, Traces: true, SharedBuffers: params.Get("buffers"), Progress: h.builder.Progress}
 	api := ""
-	if proxied {
+	if asked("proxied") {
 		if api, cfg.Via, err = h.proxies(layout, full); err != nil {
 			return nil, err
 		}
 	}
-	if disks {
+	if asked("disks") {
 		if err := h.mountDisks(ctx, layout, full); err != nil {
 			return nil, err
 		}

@@ -46,6 +46,10 @@ const (
 	firsts  = 500
 )
 
+// buffers are the pages that PostgreSQL keeps: thousands of tenants' catalogs do not fit
+// into what it takes by itself.
+const buffers = "1GB"
+
 // stack is the running platform that grows.
 type stack struct {
 	*testkit.RunningStack
@@ -103,7 +107,7 @@ type figures struct {
 func BenchmarkScale(b *testing.B) {
 	var t testing.TB = b
 	sizes := sizes(t)
-	s := &stack{RunningStack: testkit.Stack(t, testkit.Named("scale"))}
+	s := &stack{RunningStack: testkit.Stack(t, testkit.Named("scale"), testkit.SharedBuffers(buffers))}
 	s.roots = s.Roots(t)
 	s.template = s.model(t)
 	var all []*tenant
