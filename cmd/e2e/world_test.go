@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"fmt"
 	"os"
 	"strings"
 	"sync"
@@ -35,6 +36,15 @@ var (
 	worldsMu sync.Mutex
 	worlds   = map[string]*world{}
 )
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if err := testkit.EndStacks(); err != nil {
+		fmt.Fprintln(os.Stderr, "ending the stacks:", err)
+		code = max(code, 1)
+	}
+	os.Exit(code)
+}
 
 // here is the stack of this package: its tests stop parts of it, which the stack
 // that other packages share could not bear.

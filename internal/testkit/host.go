@@ -30,7 +30,7 @@ type Host struct {
 
 	mu      sync.Mutex
 	started map[string]*start
-	stacks  map[string]*devstack.Stack
+	stacks  map[string]hostedStack
 	stops   []func(context.Context) error
 
 	nextPort, endPort int
@@ -56,7 +56,7 @@ func NewHost() (*Host, error) {
 	if err := removeAtEnd(dir); err != nil {
 		return nil, err
 	}
-	h := &Host{dir: dir, started: map[string]*start{}, stacks: map[string]*devstack.Stack{}}
+	h := &Host{dir: dir, started: map[string]*start{}, stacks: map[string]hostedStack{}}
 	if h.builder.Cache, err = tools.DefaultCache(); err != nil {
 		return nil, err
 	}

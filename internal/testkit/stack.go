@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"sync"
 	"testing"
 	"time"
 
@@ -60,7 +61,23 @@ func Stack(t testing.TB, options ...StackOption) *RunningStack {
 	for _, o := range options {
 		o(params)
 	}
-	return &RunningStack{info: ask[stackInfo](t, "stack", params)}
+	s := &RunningStack{info: ask[stackInfo](t, "stack", params)}
+	asked.Store(s.info.Name, nil)
+	return s
+}
+
+// asked has the name of each stack that this process asked for.
+var asked sync.Map
+
+// EndStacks ends the stacks that this process asked for, for the end of a package whose
+// stacks nobody else asks for: they would use a processor beside the packages to come.
+func EndStacks() error {
+	var failed []error
+	for name := range asked.Range {
+		_, err := fetch[int]("stack-end", url.Values{"name": {name.(string)}})
+		failed = append(failed, err)
+	}
+	return errors.Join(failed...)
 }
 
 // Origin is the public origin, OperatorOrigin the operators'.
@@ -161,8 +178,8 @@ func (s *RunningStack) control(t testing.TB, verb, program string) int {
 }
 
 func (h *Host) startStack(ctx context.Context, params url.Values) (any, error) {
-	asked := func(what string) bool { return params.Get(what) == "true" }
-	name, full := params.Get("name"), asked("full")
+	yes := func(what string) bool { return params.Get(what) == "true" }
+	name, full := params.Get("name"), yes("full")
 	binaries, err := h.binaries(ctx)
 	if err != nil {
 		return nil, err
@@ -175,12 +192,12 @@ func (h *Host) startStack(ctx context.Context, params url.Values) (any, error) {
 	layout := devstack.Layout{State: filepath.Join(h.dir, "stack-"+name+"-"+strconv.FormatBool(full)), Base: base}
 	cfg := devstack.Config{Layout: layout, Binaries: binaries, Cache: h.builder.Cache, Full: full, Volatile: true, Traces: true, SharedBuffers: params.Get("buffers"), Progress: h.builder.Progress}
 	api := ""
-	if asked("proxied") {
+	if yes("proxied") {
 		if api, cfg.Via, err = h.proxies(layout, full); err != nil {
 			return nil, err
 		}
 	}
-	if asked("disks") {
+	if yes("disks") {
 		if err := h.mountDisks(ctx, layout, full); err != nil {
 			return nil, err
 		}
@@ -189,7 +206,8 @@ func (h *Host) startStack(ctx context.Context, params url.Values) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	h.onClose(stack.Stop)
+	end := once(stack.Stop)
+	h.onClose(end)
 	operator, err := devstack.ReadOperator(layout)
 	if err != nil {
 		return nil, err
@@ -199,9 +217,25 @@ func (h *Host) startStack(ctx context.Context, params url.Values) (any, error) {
 		info.DSNs[role] = stack.DSN(devstack.DatabaseOf(role), role)
 	}
 	h.mu.Lock()
-	h.stacks[info.Name] = stack
+	h.stacks[info.Name] = hostedStack{Stack: stack, end: end, startedBy: "stack?" + params.Encode()}
 	h.mu.Unlock()
 	return info, nil
+}
+
+// hostedStack is a stack with how it ends and what it was started by.
+type hostedStack struct {
+	*devstack.Stack
+	end       func(context.Context) error
+	startedBy string
+}
+
+// once lets a stack be ended before the host is, and by both.
+func once(end func(context.Context) error) func(context.Context) error {
+	var first sync.Once
+	return func(ctx context.Context) (err error) {
+		first.Do(func() { err = end(ctx) })
+		return err
+	}
 }
 
 // controlStack does what a test asks of a stack's program.
@@ -215,6 +249,12 @@ func (h *Host) controlStack(verb, name, program string) (int, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	switch verb {
+	case "end":
+		h.mu.Lock()
+		delete(h.stacks, name)
+		delete(h.started, stack.startedBy)
+		h.mu.Unlock()
+		return 0, stack.end(ctx)
 	case "pid":
 		return stack.PID(program), nil
 	case "kill":

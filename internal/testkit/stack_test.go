@@ -13,7 +13,7 @@ import (
 )
 
 func TestStackRunsAndItsProgramsComeBack(t *testing.T) {
-	s := testkit.Stack(t)
+	s := testkit.Stack(t, testkit.Named("testkit"))
 	require.NotEmpty(t, s.Operator().TOTPSecret)
 	client := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{
 		DisableKeepAlives: true,
@@ -42,4 +42,9 @@ func TestStackRunsAndItsProgramsComeBack(t *testing.T) {
 	s.StartProgram(t, devstack.Router)
 	require.Eventually(t, ready, 20*time.Second, 50*time.Millisecond)
 	require.Contains(t, s.Log(t, devstack.Router), "starting")
+
+	require.NoError(t, testkit.EndStacks())
+	require.False(t, ready())
+	s = testkit.Stack(t, testkit.Named("testkit"))
+	require.True(t, ready(), "who asks later has it started anew")
 }
