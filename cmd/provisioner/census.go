@@ -10,6 +10,7 @@ import (
 
 	"github.com/caresphere/caresphere/controlplane/census"
 	"github.com/caresphere/caresphere/internal/obs"
+	"github.com/caresphere/caresphere/internal/pause"
 )
 
 // censusSettings say how often everything that the cell holds is accounted for.
@@ -28,11 +29,7 @@ func countAll(ctx context.Context, every time.Duration, c census.Config, o *obs.
 	o.Metrics.MustRegister(found, last)
 	for {
 		// Up to a tenth later, so that several provisioners do not count at once.
-		pause := time.NewTimer(every + rand.N(every/10+1)) //nolint:gosec // scattering, no secret
-		select {
-		case <-pause.C:
-		case <-ctx.Done():
-			pause.Stop()
+		if pause.For(ctx, every+rand.N(every/10+1)) != nil { //nolint:gosec // scattering, no secret
 			return
 		}
 		r, err := takeCensus(ctx, c)

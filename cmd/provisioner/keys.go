@@ -7,6 +7,7 @@ import (
 
 	"github.com/caresphere/caresphere/internal/kms"
 	"github.com/caresphere/caresphere/internal/obs"
+	"github.com/caresphere/caresphere/internal/pause"
 )
 
 // keySettings say how often it is looked whether the closed keys are closed.
@@ -35,11 +36,7 @@ func holdKeysClosed(ctx context.Context, every time.Duration, keys kms.KMS, o *o
 		case mended > 0:
 			o.Log.ErrorContext(ctx, "KEYS THAT ARE RECORDED AS CLOSED WERE NOT, OR THE REVERSE: the key service refuses by its record again", "policies", mended)
 		}
-		pause := time.NewTimer(wait)
-		select {
-		case <-pause.C:
-		case <-ctx.Done():
-			pause.Stop()
+		if pause.For(ctx, wait) != nil {
 			return
 		}
 	}

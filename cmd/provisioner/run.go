@@ -22,6 +22,7 @@ import (
 	"github.com/caresphere/caresphere/internal/kms"
 	"github.com/caresphere/caresphere/internal/obs"
 	"github.com/caresphere/caresphere/internal/obs/obspg"
+	"github.com/caresphere/caresphere/internal/pause"
 	"github.com/caresphere/caresphere/internal/payments"
 	"github.com/caresphere/caresphere/internal/pg"
 	"github.com/caresphere/caresphere/internal/tenantdb"
@@ -122,12 +123,8 @@ func patiently(ctx context.Context, try func(context.Context) error) error {
 		if err == nil {
 			return nil
 		}
-		pause := time.NewTimer(time.Second)
-		select {
-		case <-pause.C:
-		case <-ctx.Done():
-			pause.Stop()
-			return ctx.Err()
+		if err := pause.For(ctx, time.Second); err != nil {
+			return err
 		}
 	}
 }

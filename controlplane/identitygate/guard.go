@@ -10,6 +10,7 @@ import (
 	"github.com/caresphere/caresphere/controlplane/attempts"
 	"github.com/caresphere/caresphere/controlplane/session"
 	"github.com/caresphere/caresphere/internal/identity"
+	"github.com/caresphere/caresphere/internal/pause"
 	"github.com/caresphere/caresphere/tenants"
 )
 
@@ -92,12 +93,7 @@ const failureFloor = 1100 * time.Millisecond
 
 // hold waits until the floor has passed, or the client is gone.
 func (x *exchange) hold(began time.Time) {
-	t := time.NewTimer(failureFloor - time.Since(began))
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-x.ctx.Done():
-	}
+	_ = pause.For(x.ctx, failureFloor-time.Since(began))
 }
 
 // guard applies what must hold before Kratos sees the submission.

@@ -14,6 +14,7 @@ import (
 
 	"github.com/caresphere/caresphere/controlplane/store"
 	"github.com/caresphere/caresphere/internal/isolation"
+	"github.com/caresphere/caresphere/internal/pause"
 	"github.com/caresphere/caresphere/tenants"
 )
 
@@ -96,7 +97,7 @@ func (p *Prover) Prove(ctx context.Context, run store.IsolationStartRow, only te
 			report.Tenants[i] = verdict
 			err := p.record(gctx, run.ID, verdict, only.IsZero())
 			if patient {
-				pause(gctx, min(time.Since(begun), settle))
+				_ = pause.For(gctx, min(time.Since(begun), settle))
 			}
 			return err
 		})
@@ -194,16 +195,6 @@ func sample(all []subject, t subject, k int, number int64) []subject {
 	return out
 }
 
-// pause waits for d or for the context's end.
-func pause(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-ctx.Done():
-	}
-}
-
 // patientLook looks again before it says anything but proven.
 func (p *Prover) patientLook(ctx context.Context, t subject, peers []subject, shared []isolation.Finding) isolation.Tenant {
 	for look := 1; ; look++ {
@@ -211,7 +202,7 @@ func (p *Prover) patientLook(ctx context.Context, t subject, peers []subject, sh
 		if out.Verdict == isolation.Proven || look == looks || ctx.Err() != nil {
 			return out
 		}
-		if pause(ctx, settle); ctx.Err() != nil {
+		if pause.For(ctx, settle) != nil {
 			return out
 		}
 		if row, err := p.q.IsolationTenant(ctx, store.IsolationTenantParams{ID: t.id, CellID: &p.CellID}); err == nil {

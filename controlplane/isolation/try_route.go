@@ -11,6 +11,7 @@ import (
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/caresphere/caresphere/internal/isolation"
+	"github.com/caresphere/caresphere/internal/pause"
 	"github.com/caresphere/caresphere/internal/probe"
 	"github.com/caresphere/caresphere/tenants"
 )
@@ -84,11 +85,7 @@ func (p *Prover) patiently(ctx context.Context, t subject, token string) (outcom
 		if o == allowed || time.Now().After(deadline) {
 			return o, detail
 		}
-		pause := time.NewTimer(300 * time.Millisecond)
-		select {
-		case <-pause.C:
-		case <-ctx.Done():
-			pause.Stop()
+		if pause.For(ctx, 300*time.Millisecond) != nil {
 			return o, detail
 		}
 		token = p.tokenFor(t.id, p.Now())

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/caresphere/caresphere/controlplane/store"
+	"github.com/caresphere/caresphere/internal/pause"
 	"github.com/caresphere/caresphere/tenants"
 )
 
@@ -89,17 +90,8 @@ func (f *Feed) Run(ctx context.Context, report func(error)) {
 	for ctx.Err() == nil {
 		if err := f.follow(ctx); err != nil && ctx.Err() == nil {
 			report(err)
-			pause(ctx, pollEvery)
+			_ = pause.For(ctx, pollEvery)
 		}
-	}
-}
-
-func pause(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-	case <-t.C:
 	}
 }
 
@@ -122,7 +114,7 @@ func (f *Feed) follow(ctx context.Context) error {
 			return err
 		}
 		if made {
-			pause(ctx, min(share*time.Since(begun), pollEvery))
+			_ = pause.For(ctx, min(share*time.Since(begun), pollEvery))
 		}
 		wait, cancel := context.WithTimeout(ctx, pollEvery)
 		_, err = conn.Conn().WaitForNotification(wait)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/caresphere/caresphere/controlplane/store"
+	"github.com/caresphere/caresphere/internal/pause"
 	"github.com/caresphere/caresphere/internal/pg"
 	"github.com/caresphere/caresphere/migrations"
 	"github.com/caresphere/caresphere/tenants"
@@ -155,20 +156,16 @@ func (f Fanout) set() fs.FS {
 
 // migratePatiently tries again while a table is busy, a little later each time.
 func (f Fanout) migratePatiently(ctx context.Context, id tenants.ID) error {
-	pause := 50 * time.Millisecond
+	wait := 50 * time.Millisecond
 	for try := 1; ; try++ {
 		err := f.migrate(ctx, id)
 		if err == nil || !pg.IsCode(err, "55P03") || try == migrationTries {
 			return err
 		}
-		wait := time.NewTimer(pause/2 + rand.N(pause)) //nolint:gosec // scattering, no secret
-		select {
-		case <-wait.C:
-		case <-ctx.Done():
-			wait.Stop()
-			return ctx.Err()
+		if err := pause.For(ctx, wait/2+rand.N(wait)); err != nil { //nolint:gosec // scattering, no secret
+			return err
 		}
-		pause = min(pause*2, 2*time.Second)
+		wait = min(wait*2, 2*time.Second)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"github.com/caresphere/caresphere/controlplane/store"
 	"github.com/caresphere/caresphere/internal/audit"
+	"github.com/caresphere/caresphere/internal/pause"
 	"github.com/caresphere/caresphere/internal/probe"
 	"github.com/caresphere/caresphere/tenants"
 
@@ -71,17 +72,13 @@ func sendProbe(ctx context.Context, r *run) error {
 		default:
 			cause = err
 		}
-		pause := time.NewTimer(wait)
-		wait = min(2*wait, probeLongest)
-		select {
-		case <-pause.C:
-		case <-ctx.Done():
-			pause.Stop()
+		if pause.For(ctx, wait) != nil {
 			if answer == 0 {
 				return because("the public address does not answer; it is tried again", cause)
 			}
 			return because(fmt.Sprintf("the public address answers %d to the probe; it is tried again", answer), cause)
 		}
+		wait = min(2*wait, probeLongest)
 	}
 }
 

@@ -22,6 +22,7 @@ import (
 	"github.com/caresphere/caresphere/controlplane/store"
 	"github.com/caresphere/caresphere/internal/audit"
 	"github.com/caresphere/caresphere/internal/mail"
+	"github.com/caresphere/caresphere/internal/pause"
 	"github.com/caresphere/caresphere/internal/pg"
 	"github.com/caresphere/caresphere/tenants"
 )
@@ -89,14 +90,10 @@ func (s *Service) SignUp(ctx context.Context, r Request, idempotencyKey string, 
 	if err := s.limiter.Take(ctx, s.rules.SignUpEmail, r.Email); err != nil {
 		return Result{}, err
 	}
-	done := time.NewTimer(floor)
-	defer done.Stop()
+	began := time.Now()
 	answer, err := s.take(ctx, r, repeat, info)
 	if err == nil {
-		select {
-		case <-done.C:
-		case <-ctx.Done():
-		}
+		_ = pause.For(ctx, floor-time.Since(began))
 	}
 	return answer, err
 }

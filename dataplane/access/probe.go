@@ -19,6 +19,14 @@ var errProbe = errors.New("access: the probe read back something else than it wr
 // address and request id only.
 func (d *Door) Probe(ctx context.Context, tenant tenants.ID, request tenants.Actor) error {
 	request.Kind, request.TenantID = tenants.ActorSystem, tenant
+	place := phi.Place{Tenant: tenant, Table: "probe", Column: "sealed", Row: tenants.NewID()}
+	want := phi.NewText("probe " + place.Row.String())
+	// Before there is a transaction: the connection that the key is loaded over is then
+	// the one that this takes, where a new tenant would need two.
+	sealed, err := d.cipher.Seal(ctx, place, want)
+	if err != nil {
+		return classify(fmt.Errorf("probing a tenant: %w", err))
+	}
 	conn, tp, release, err := d.pools.acquire(ctx, tenant)
 	if err != nil {
 		return err
@@ -28,11 +36,14 @@ func (d *Door) Probe(ctx context.Context, tenant tenants.ID, request tenants.Act
 	if err := begin(ctx, conn, opening{signed: tp.login.system(conn, tenant), seen: anyVersion}); err != nil {
 		return classify(err)
 	}
-	id := tenants.NewID()
-	if err := d.probe(ctx, store.New(conn), phi.Place{Tenant: tenant, Table: "probe", Column: "sealed", Row: id}); err != nil {
+	back, err := d.probe(ctx, store.New(conn), place, sealed)
+	if err != nil {
 		return classify(fmt.Errorf("probing a tenant: %w", err))
 	}
-	target := Target{Action: "probe.run", RecordType: "probe", RecordID: id}
+	if !back.Equal(want) {
+		return classify(errProbe)
+	}
+	target := Target{Action: "probe.run", RecordType: "probe", RecordID: place.Row}
 	if err := (ending{target: target, outcome: outcomeOK}).commit(ctx, conn, request); err != nil {
 		return err
 	}
@@ -40,29 +51,21 @@ func (d *Door) Probe(ctx context.Context, tenant tenants.ID, request tenants.Act
 	return nil
 }
 
-func (d *Door) probe(ctx context.Context, q *store.Queries, place phi.Place) error {
-	want := phi.NewText("probe " + place.Row.String())
-	sealed, err := d.cipher.Seal(ctx, place, want)
-	if err != nil {
-		return err
-	}
+// probe writes the sealed value, reads it back, deletes it, and returns what it opens to.
+func (d *Door) probe(ctx context.Context, q *store.Queries, place phi.Place, sealed []byte) (phi.Text, error) {
 	if err := q.InsertProbe(ctx, store.InsertProbeParams{ID: place.Row, Sealed: sealed}); err != nil {
-		return err
+		return phi.Text{}, err
 	}
 	back, err := q.GetProbe(ctx, place.Row)
 	if err != nil {
-		return err
-	}
-	got, err := d.cipher.Open(ctx, place, back)
-	if err != nil {
-		return err
+		return phi.Text{}, err
 	}
 	deleted, err := q.DeleteProbe(ctx, place.Row)
 	if err != nil {
-		return err
+		return phi.Text{}, err
 	}
-	if !got.Equal(want) || deleted != 1 {
-		return errProbe
+	if deleted != 1 {
+		return phi.Text{}, errProbe
 	}
-	return nil
+	return d.cipher.Open(ctx, place, back)
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/caresphere/caresphere/internal/audit"
+	"github.com/caresphere/caresphere/internal/pause"
 	"github.com/caresphere/caresphere/internal/pg"
 	"github.com/caresphere/caresphere/internal/tenantdb"
 	"github.com/caresphere/caresphere/tenants"
@@ -84,10 +85,7 @@ func (s *Signals) again(ctx context.Context, doing string, work func(context.Con
 			return
 		}
 		s.log.WarnContext(ctx, doing+" was interrupted", "error", err)
-		select {
-		case <-time.After(200*time.Millisecond + rand.N(800*time.Millisecond)): //nolint:gosec // jitter, not a secret
-		case <-ctx.Done():
-		}
+		_ = pause.For(ctx, 200*time.Millisecond+rand.N(800*time.Millisecond)) //nolint:gosec // jitter, not a secret
 	}
 }
 
@@ -146,10 +144,8 @@ func (s *Signals) send(ctx context.Context, conn *pgx.Conn) error {
 			}
 			return fmt.Errorf("sending hints: %w", err)
 		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(s.every):
+		if err := pause.For(ctx, s.every); err != nil {
+			return err
 		}
 	}
 }

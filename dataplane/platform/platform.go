@@ -17,6 +17,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/caresphere/caresphere/internal/pause"
 	"github.com/caresphere/caresphere/tenants"
 )
 
@@ -63,21 +64,18 @@ func (c *Client) Announce(ctx context.Context, w tenants.Worker) {
 	at := map[string]string{"cell_id": w.CellID, "url": w.URL}
 	known := false
 	for ctx.Err() == nil {
-		pause := announceEvery
+		wait := announceEvery
 		if err := c.call(ctx, http.MethodPut, path, 3*time.Second, at, nil); err != nil {
 			if ctx.Err() != nil {
 				break
 			}
 			slog.WarnContext(ctx, "the control plane does not take the heartbeat", "error", err)
-			pause = time.Second + rand.N(time.Second) //nolint:gosec // jitter, not a secret
+			wait = time.Second + rand.N(time.Second) //nolint:gosec // jitter, not a secret
 		} else if !known {
 			known = true
 			slog.InfoContext(ctx, "the worker is known to the control plane", "worker", w.ID)
 		}
-		select {
-		case <-time.After(pause):
-		case <-ctx.Done():
-		}
+		_ = pause.For(ctx, wait)
 	}
 	leave, cancel := context.WithTimeout(context.WithoutCancel(ctx), 3*time.Second)
 	defer cancel()

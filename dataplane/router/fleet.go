@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/caresphere/caresphere/internal/obs"
+	"github.com/caresphere/caresphere/internal/pause"
 	"github.com/caresphere/caresphere/internal/routes"
 	"github.com/caresphere/caresphere/tenants"
 )
@@ -150,19 +151,10 @@ func (f *fleet) probe(u *upstream) {
 			first = false
 			f.metrics.healthy.WithLabelValues(u.worker.ID).Set(gauge(!sick))
 			// Up to a tenth earlier or later, so that many routers do not ask at once.
-			sleep(ctx, f.every*9/10+rand.N(f.every/5+1))
+			_ = pause.For(ctx, f.every*9/10+rand.N(f.every/5+1))
 		}
 		f.metrics.healthy.DeleteLabelValues(u.worker.ID)
 	})
-}
-
-func sleep(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-	case <-t.C:
-	}
 }
 
 func (f *fleet) healthy(ctx context.Context, u *upstream) bool {

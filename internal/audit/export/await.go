@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/caresphere/caresphere/internal/audit/tree"
+	"github.com/caresphere/caresphere/internal/pause"
 	"github.com/caresphere/caresphere/tenants"
 )
 
@@ -55,12 +56,8 @@ func awaitSealed(ctx context.Context, db Reader, o Options) (epoch int, head tre
 				return 0, head, fmt.Errorf("asking the audit sealer: %w", err)
 			}
 		}
-		t := time.NewTimer(delay)
-		select {
-		case <-ctx.Done():
-			t.Stop()
-			return 0, head, ctx.Err()
-		case <-t.C:
+		if err := pause.For(ctx, delay); err != nil {
+			return 0, head, err
 		}
 	}
 }

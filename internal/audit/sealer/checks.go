@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/caresphere/caresphere/internal/audit"
+	"github.com/caresphere/caresphere/internal/pause"
 )
 
 // Checks reads every log of a sealer's sources from its first entry on, now and
@@ -44,7 +45,7 @@ func (c *Checks) Run(ctx context.Context) error {
 	c.register()
 	wait := rand.N(c.Every/24 + 1) //nolint:gosec // scattering, no secret
 	for {
-		pause(ctx, wait)
+		_ = pause.For(ctx, wait)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/caresphere/caresphere/internal/audit"
 	"github.com/caresphere/caresphere/internal/audit/tree"
+	"github.com/caresphere/caresphere/internal/pause"
 )
 
 // Source is a database with logs in it: a cell, or the control database.
@@ -121,7 +122,7 @@ func (u *unit) listen(ctx context.Context) {
 		if err := u.listenOnce(ctx); err != nil && ctx.Err() == nil {
 			u.s.cfg.Logger.WarnContext(ctx, "audit sealer cannot listen", "error", err)
 		}
-		pause(ctx, time.Second)
+		_ = pause.For(ctx, time.Second)
 	}
 }
 
@@ -314,14 +315,4 @@ func (u *unit) later(ctx context.Context, tag string, d time.Duration) {
 			u.mark(tag)
 		}
 	})
-}
-
-// pause waits for d or for the context's end.
-func pause(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-	case <-t.C:
-	}
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/caresphere/caresphere/internal/audit"
+	"github.com/caresphere/caresphere/internal/pause"
 	"github.com/caresphere/caresphere/internal/pg"
 )
 
@@ -24,7 +25,7 @@ func (u *unit) sweep(ctx context.Context) {
 	parts := max(1, uint32(u.s.cfg.Whole/u.s.cfg.Sweep))
 	for turn := rand.Uint32N(parts); ctx.Err() == nil; turn++ { //nolint:gosec // nothing secret depends on it
 		// Jitter keeps several sealers from looking at the same moment.
-		pause(ctx, u.s.cfg.Sweep/2+rand.N(u.s.cfg.Sweep)) //nolint:gosec // nothing secret depends on it
+		_ = pause.For(ctx, u.s.cfg.Sweep/2+rand.N(u.s.cfg.Sweep)) //nolint:gosec // nothing secret depends on it
 		u.refresh(ctx)
 		u.markPart(turn%parts, parts)
 		if err := u.markBehind(ctx); err != nil && ctx.Err() == nil {

@@ -14,6 +14,7 @@ import (
 	"github.com/hashicorp/vault/api"
 
 	"github.com/caresphere/caresphere/internal/kms/driver"
+	"github.com/caresphere/caresphere/internal/pause"
 )
 
 // session keeps a token alive: login by AppRole, renewal in the background, and
@@ -139,12 +140,8 @@ func (s *session) renew(ctx context.Context, token string, life time.Duration, e
 	defer close(ended)
 	expires := time.Now().Add(life)
 	for {
-		wait := time.NewTimer(max(time.Until(expires)/2, 50*time.Millisecond))
-		select {
-		case <-ctx.Done():
-			wait.Stop()
+		if pause.For(ctx, max(time.Until(expires)/2, 50*time.Millisecond)) != nil {
 			return
-		case <-wait.C:
 		}
 		attempt, cancel := context.WithTimeout(ctx, callTimeout)
 		answer, err := s.client.Logical().WriteWithContext(attempt, "auth/token/renew-self", map[string]any{})
