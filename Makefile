@@ -10,6 +10,9 @@ SQLC_VERSION := v1.31.1
 CARESPHERE_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/caresphere
 export CARESPHERE_CACHE
 
+# Programs, tests and linters share what was compiled: the flag makes packages of their own.
+export GOFLAGS := $(strip $(GOFLAGS) -trimpath)
+
 GOLANGCI := $(CARESPHERE_CACHE)/bin/golangci-lint-$(GOLANGCI_VERSION)/golangci-lint
 SQLC := $(CARESPHERE_CACHE)/bin/sqlc-$(SQLC_VERSION)/sqlc
 HARNESS := go run ./internal/testkit/cmd/harness
@@ -26,7 +29,7 @@ help: ## list the commands
 .PHONY: build
 build: ## compile every program into bin/
 	@mkdir -p bin
-	go build -trimpath -o bin/ ./cmd/...
+	go build -o bin/ ./cmd/...
 
 .PHONY: run
 run: build ## run the whole platform here until Ctrl-C (STACK=full: with Vault, S3 and stripe-mock)
