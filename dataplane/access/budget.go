@@ -60,6 +60,9 @@ func (b *budget) take(ctx context.Context, second bool) (give func(), err error)
 	return func() { b.all.Release(1); b.first.Release(1) }, nil
 }
 
+// short tells whether somebody waits for a place.
+func (b *budget) short() bool { return b.waiting.Load() > 0 }
+
 // wait waits for its turn at a semaphore, which is first come, first served, and makes
 // room meanwhile.
 func (b *budget) wait(ctx context.Context, s *semaphore.Weighted) error {
@@ -85,7 +88,7 @@ func (b *budget) wait(ctx context.Context, s *semaphore.Weighted) error {
 // release gives a connection back to its pool, or closes it if it has had its turn
 // and somebody waits for the place.
 func (b *budget) release(conn *pgxpool.Conn) {
-	if b.waiting.Load() == 0 {
+	if !b.short() {
 		conn.Release()
 		return
 	}

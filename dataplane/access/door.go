@@ -132,10 +132,11 @@ func (d *Door) attempt(ctx context.Context, actor tenants.Actor, perm tenants.Pe
 			return err
 		}
 		defer left()
-		if among > 1 {
+		if among > 1 && !d.pools.budget.short() {
 			return d.read(ctx, actor, target, fn)
 		}
-		// Alone, an entry in the read's own transaction is there sooner.
+		// Alone, an entry in the read's own transaction is there sooner; and where places
+		// are short, it needs no second connection.
 	}
 	d.active.Add(1)
 	defer d.active.Add(-1)

@@ -1,0 +1,15 @@
+package access
+
+import "github.com/caresphere/caresphere/tenants"
+
+// Waiting is how many requests wait for a place among the worker's connections.
+func (d *Door) Waiting() int { return int(d.pools.budget.waiting.Load()) }
+
+// EntriesOpened is how many connections were opened for the tenant's entries so far.
+func (d *Door) EntriesOpened(tenant tenants.ID) int {
+	tp, ok := d.pools.cache.GetIfPresent(tenant)
+	if !ok {
+		return 0
+	}
+	return int(tp.entries.pool.Stat().NewConnsCount())
+}
