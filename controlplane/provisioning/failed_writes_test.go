@@ -1,6 +1,7 @@
 package provisioning_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -68,14 +69,19 @@ func TestEachFailedWriteIsTakenUpAgain(t *testing.T) {
 	}
 	require.NoError(t, b.p.Provision(ctx, org, false))
 	all := failures(t, databases, 20)
-	wrong := 0
+	tried, wrong := 0, 0
 	for _, f := range all {
-		if err := b.throughAFailedWrite(t, databases, f); err != nil {
+		switch err := b.throughAFailedWrite(t, databases, f); {
+		case errors.Is(err, errPassed):
+			t.Logf("%s, write %d (%s): %v", f.name, f.at, f.how, err)
+			continue
+		case err != nil:
 			wrong++
 			t.Errorf("%s, write %d (%s): %v", f.name, f.at, f.how, err)
 		}
+		tried++
 	}
-	prove.State(t, prove.FailedWrites, len(all), wrong)
+	prove.State(t, prove.FailedWrites, tried, wrong)
 
 	// The twin: what a step would leave that is not done again.
 	org, _ = b.organization(t)
@@ -89,17 +95,23 @@ func TestEachFailedWriteIsTakenUpAgain(t *testing.T) {
 	prove.Plant(t, prove.FailedWrites, 1, noticed)
 }
 
-// throughAFailedWrite provisions an organization with one failed write on the way.
+// errPassed: a run makes a write more or less than another, and this one did not come to it.
+var errPassed = errors.New("it never came to this write")
+
+// throughAFailedWrite provisions an organization with one failed write on the way, or
+// returns errPassed.
 func (b *bundle) throughAFailedWrite(t *testing.T, databases map[string]*testkit.Writes, f failure) error {
 	ctx := context.Background()
 	org, _ := b.organization(t)
 	f.where.Arm(f.how, f.at)
 	first := b.p.Provision(ctx, org, false)
-	if f.where.Seen(f.how) < f.at {
-		return errors.New("it never came to this write")
-	}
+	passed := f.where.Seen(f.how) < f.at
+	// What is armed still would fail the next organization.
 	for _, w := range databases {
 		w.Begin()
+	}
+	if passed {
+		return cmp.Or(first, b.oneOfEach(ctx, org), errPassed)
 	}
 	state := b.text(t, `SELECT state FROM organization WHERE id = $1`, org)
 	if entries := b.text(t, `SELECT count(*)::text FROM audit_entry WHERE action = 'organization.live' AND organization_id = $1`, org); (state == "live") != (entries == "1") {
