@@ -52,12 +52,6 @@ func (p tab) as(o *owner) {
 	}
 }
 
-func (p tab) at(address string) {
-	p.t.Helper()
-	require.NoError(p.t, p.Navigate(address))
-	require.NoError(p.t, p.WaitLoad())
-}
-
 func TestAgreementInABrowserWithoutScripts(t *testing.T) {
 	w := start(t)
 	o, operator := w.onboarded(t), w.onDuty(t)

@@ -54,7 +54,7 @@ func (w *world) browser(t *testing.T, address string) *rod.Browser {
 		Set("ignore-certificate-errors").Set("host-resolver-rules", "MAP localhost:8443 "+address).UserDataDir(t.TempDir())
 	u, err := l.Launch()
 	require.NoError(t, err)
-	b := rod.New().ControlURL(u).Timeout(2 * time.Minute)
+	b := rod.New().ControlURL(u).Timeout(10 * patience)
 	require.NoError(t, b.Connect())
 	t.Cleanup(func() {
 		_ = b.Close()
@@ -64,7 +64,8 @@ func (w *world) browser(t *testing.T, address string) *rod.Browser {
 	return b
 }
 
-// patience is how long a page may take on a machine that has much else to do.
+// patience is how long a page may take on a machine that has much else to do; a whole
+// walk has ten times as long.
 const patience = time.Minute
 
 // tab is a page with what tests do in it.
@@ -83,8 +84,15 @@ func open(t *testing.T, b *rod.Browser) tab {
 
 func (p tab) visit(path string) {
 	p.t.Helper()
-	require.NoError(p.t, p.Navigate(origin+path))
-	require.NoError(p.t, p.WaitLoad())
+	p.at(origin + path)
+}
+
+// at goes to an address of any origin.
+func (p tab) at(address string) {
+	p.t.Helper()
+	page := p.Timeout(patience)
+	require.NoError(p.t, page.Navigate(address))
+	require.NoError(p.t, page.WaitLoad())
 }
 
 // element waits for one. rod's own clicks and inputs wait for animation frames,

@@ -271,7 +271,7 @@ func TestRecoveryIsLimitedAndAnswersTheSame(t *testing.T) {
 	for _, b := range bodies {
 		assert.Equal(t, bodies[0], b, "known and unknown addresses")
 	}
-	w.exec(t, "UPDATE attempt SET window_start = window_start - interval '1 hour'")
+	w.exec(t, "UPDATE attempt SET window_start = window_start - interval '2 hours'")
 	f := readFlowState(p.get("/.ory/self-service/recovery/api"))
 	assert.Equal(t, http.StatusOK, p.submit("recovery", f, "code", "email", o.email).status, "in the next window")
 }

@@ -36,6 +36,10 @@ func TestManyChangesMakeFewLargeTables(t *testing.T) {
 	run, stop := context.WithCancel(ctx)
 	ended := make(chan struct{})
 	go func() { defer close(ended); f.Run(run, func(err error) { t.Error(err) }) }()
+	require.Eventually(t, func() bool {
+		doc, err := f.Next(ctx, 0, time.Second)
+		return err == nil && doc != nil
+	}, 20*time.Second, time.Millisecond)
 	for range 10 {
 		require.NoError(t, w.Fleet.Suspend(ctx, cptest.Operator().Actor, o.ID, "for the test"))
 		require.NoError(t, w.Fleet.Resume(ctx, cptest.Operator().Actor, o.ID, "for the test"))
