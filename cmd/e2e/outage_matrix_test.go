@@ -72,7 +72,7 @@ var faults = map[string]fault{
 	"hangs":     {plant: (*testkit.Proxy).Hang},
 	"resets":    {plant: (*testkit.Proxy).Reset},
 	"is cut":    {plant: func(p *testkit.Proxy) { p.CutAfter(40) }},
-	"is slow":   {plant: func(p *testkit.Proxy) { p.Delay(200 * time.Millisecond) }, slow: true},
+	"is slow":   {plant: func(p *testkit.Proxy) { p.Delay(300 * time.Millisecond) }, slow: true},
 	"is slower": {plant: func(p *testkit.Proxy) { p.Delay(3 * time.Second) }, crawls: true},
 }
 

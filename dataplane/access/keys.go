@@ -32,7 +32,7 @@ func (s keySource) ByID(ctx context.Context, tenant, id tenants.ID) (phi.StoredK
 
 // Add implements phi.KeySource.
 func (s keySource) Add(ctx context.Context, tenant tenants.ID, k phi.StoredKey) error {
-	err := s.pools.system(ctx, tenant, func(q *store.Queries) error {
+	err := s.pools.system(ctx, tenant, false, func(q *store.Queries) error {
 		return q.InsertDataKey(ctx, store.InsertDataKeyParams{
 			ID: k.ID, Purpose: k.Purpose, Wrapped: k.Wrapped, KmsVersion: int32(k.Version)})
 	})
@@ -44,7 +44,7 @@ func (s keySource) Add(ctx context.Context, tenant tenants.ID, k phi.StoredKey) 
 
 func (s keySource) read(ctx context.Context, tenant tenants.ID, get func(*store.Queries) (store.DataKey, error)) (phi.StoredKey, error) {
 	var k store.DataKey
-	err := s.pools.system(ctx, tenant, func(q *store.Queries) (err error) {
+	err := s.pools.system(ctx, tenant, true, func(q *store.Queries) (err error) {
 		k, err = get(q)
 		return err
 	})
@@ -57,9 +57,10 @@ func (s keySource) read(ctx context.Context, tenant tenants.ID, get func(*store.
 	return phi.StoredKey{ID: k.ID, Purpose: k.Purpose, Wrapped: k.Wrapped, Version: int(k.KmsVersion), CreatedAt: k.CreatedAt}, nil
 }
 
-// system runs fn for the worker's own bookkeeping: data keys and the probe, and no
-// member's data, which this context cannot see.
-func (p *Pools) system(ctx context.Context, tenant tenants.ID, fn func(*store.Queries) error) error {
+// system runs fn for the worker's own bookkeeping, the data keys, and no member's data,
+// which this context cannot see. oneRead says that fn runs one reading statement, which
+// is then all that is sent: a request waits for it.
+func (p *Pools) system(ctx context.Context, tenant tenants.ID, oneRead bool, fn func(*store.Queries) error) error {
 	tp, err := p.get(ctx, tenant)
 	if err != nil {
 		return err
@@ -70,10 +71,9 @@ func (p *Pools) system(ctx context.Context, tenant tenants.ID, fn func(*store.Qu
 	}
 	defer p.budget.release(conn)
 	defer rollbackOpen(ctx, conn)
-	if err := begin(ctx, conn, opening{signed: tp.login.system(conn, tenant), seen: anyVersion}); err != nil {
-		return err
-	}
-	if err := fn(store.New(conn)); err != nil {
+	g := &guard{conn: conn.Conn(), opening: opening{signed: tp.login.system(conn, tenant), seen: anyVersion, alone: oneRead}, single: oneRead}
+	defer g.close()
+	if err := fn(store.New(g)); err != nil || oneRead {
 		return err
 	}
 	_, err = conn.Exec(ctx, "COMMIT")

@@ -32,6 +32,10 @@ const anyVersion = -1
 // queue puts the opening at the front of a batch and returns how many statements
 // it takes. What follows in the batch is not run when one of them fails.
 func (o opening) queue(b *pgx.Batch) int {
+	if o.alone && o.seen == anyVersion {
+		b.Queue("SELECT set_config('caresphere.context', $1, true), set_config('transaction_read_only', 'on', true)", o.signed)
+		return 1
+	}
 	if o.alone {
 		// Read-only from here on, which nothing in the transaction can take back.
 		b.Queue("SELECT set_config('caresphere.context', $1, true), cell.begin_request($2), set_config('transaction_read_only', 'on', true)", o.signed, o.seen)
