@@ -84,6 +84,7 @@ func breakages(t *testing.T, registry huma.Registry, schema *huma.Schema, good m
 		if property.MaxLength != nil {
 			long = *property.MaxLength + 1
 		}
+		out = append(out, broken{name + " with U+0000", changed(func(c m) { c[name] = "a\x00b" }), name, refused})
 		out = append(out, broken{name + " too long", changed(func(c m) { c[name] = strings.Repeat("a", long) }), name, refused})
 		if property.Enum != nil || property.Format != "" {
 			out = append(out, broken{name + " of no known value", changed(func(c m) { c[name] = "no such value" }), name, refused})

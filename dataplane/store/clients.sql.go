@@ -597,6 +597,27 @@ func (q *Queries) ListPlacements(ctx context.Context, arg ListPlacementsParams) 
 	return items, nil
 }
 
+const lockClient = `-- name: LockClient :one
+SELECT c.facility_id
+FROM client c
+WHERE c.id = $1 AND c.facility_id = ANY ($2::uuid[])
+FOR NO KEY UPDATE
+`
+
+type LockClientParams struct {
+	ID         tenants.ID
+	Facilities []tenants.ID
+}
+
+// What replaces or moves a whole is one after the other: two at once would each
+// rest on what the other is about to change.
+func (q *Queries) LockClient(ctx context.Context, arg LockClientParams) (tenants.ID, error) {
+	row := q.db.QueryRow(ctx, lockClient, arg.ID, arg.Facilities)
+	var facility_id tenants.ID
+	err := row.Scan(&facility_id)
+	return facility_id, err
+}
+
 const moveClient = `-- name: MoveClient :execrows
 UPDATE client SET facility_id = $1
 WHERE id = $2 AND facility_id = ANY ($3::uuid[])

@@ -279,6 +279,22 @@ func (q *Queries) ListMembers(ctx context.Context, arg ListMembersParams) ([]Mem
 	return items, nil
 }
 
+const lockMember = `-- name: LockMember :one
+SELECT m.identity_id
+FROM member m
+WHERE m.identity_id = $1
+FOR NO KEY UPDATE
+`
+
+// Assignments that replace each other are one after the other: two at once would
+// leave the member both.
+func (q *Queries) LockMember(ctx context.Context, identityID tenants.ID) (tenants.ID, error) {
+	row := q.db.QueryRow(ctx, lockMember, identityID)
+	var identity_id tenants.ID
+	err := row.Scan(&identity_id)
+	return identity_id, err
+}
+
 const revokeGrant = `-- name: RevokeGrant :one
 UPDATE facility_grant SET revoked_at = now()
 WHERE id = $1 AND revoked_at IS NULL

@@ -161,6 +161,9 @@ func checkJSON(raw []byte) error {
 		if err != nil {
 			return jsonProblem(err, d)
 		}
+		if tok.Kind() == '"' && strings.ContainsRune(tok.String(), 0) {
+			return Malformed("body"+pointerPath(d.StackPointer()), "must not hold the character U+0000")
+		}
 		if d.StackDepth() > maxDepth {
 			return Malformed("body", fmt.Sprintf("must not nest deeper than %d", maxDepth))
 		}

@@ -51,10 +51,11 @@ func (s Service) SetCareTeam(ctx context.Context, actor tenants.Actor, client te
 	err := s.Door.Do(ctx, actor, tenants.PermClientUpdate,
 		access.Target{Action: "care_team.update", RecordType: recordType, RecordID: client},
 		func(ctx context.Context, tx *access.Tx) error {
-			facility, err := ofClient(ctx, tx, client)
+			facility, err := tx.LockClient(ctx, store.LockClientParams{ID: client, Facilities: tx.Actor.Facilities})
 			if err != nil {
 				return err
 			}
+			tx.About(client, facility)
 			if _, err := tx.EndCareTeamMembers(ctx, store.EndCareTeamMembersParams{ClientID: client, Facilities: tx.Actor.Facilities}); err != nil {
 				return err
 			}

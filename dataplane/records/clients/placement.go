@@ -20,7 +20,7 @@ func (s Service) Transfer(ctx context.Context, actor tenants.Actor, once access.
 	err := s.Door.Do(ctx, actor, tenants.PermClientTransfer,
 		access.Target{Action: "client.transfer", RecordType: recordType, RecordID: id, FacilityID: in.FacilityID},
 		func(ctx context.Context, tx *access.Tx) error {
-			from, err := tx.ClientFacility(ctx, store.ClientFacilityParams{ID: id, Facilities: tx.Actor.Facilities})
+			from, err := tx.LockClient(ctx, store.LockClientParams{ID: id, Facilities: tx.Actor.Facilities})
 			if err != nil {
 				return err
 			}

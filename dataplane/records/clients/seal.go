@@ -69,6 +69,31 @@ func index(ctx context.Context, tx *access.Tx, family, recordNumber phi.Text, bi
 	return i, err
 }
 
+// blank names the field that has a value in which nothing can be searched for, as
+// white space or signs alone; empty for none.
+func (i indexes) blank(family, recordNumber phi.Text) string {
+	switch {
+	case i.family == nil && !family.IsZero():
+		return "name.family"
+	case i.recordNumber == nil && !recordNumber.IsZero():
+		return "record_number"
+	}
+	return ""
+}
+
+// written are the indexes of what is stored. KindInvalid for a name or number
+// under which nobody could find the client again.
+func written(ctx context.Context, tx *access.Tx, family, recordNumber phi.Text, birth phi.Date) (indexes, error) {
+	i, err := index(ctx, tx, family, recordNumber, birth)
+	if err != nil {
+		return indexes{}, err
+	}
+	if field := i.blank(family, recordNumber); field != "" {
+		return indexes{}, tenants.Invalid("body."+field, "must have a letter or a digit")
+	}
+	return i, nil
+}
+
 func open(ctx context.Context, tx *access.Tx, r store.Client) (Client, error) {
 	c := Client{ID: r.ID, FacilityID: r.FacilityID, Status: r.Status, Version: r.Version,
 		CreatedBy: r.CreatedBy, CreatedAt: r.CreatedAt, UpdatedBy: r.UpdatedBy, UpdatedAt: r.UpdatedAt}

@@ -62,7 +62,7 @@ func insert(ctx context.Context, tx *access.Tx, id tenants.ID, in NewClient) (Cl
 	if err != nil {
 		return Client{}, err
 	}
-	i, err := index(ctx, tx, in.Name.Family, in.RecordNumber, in.BirthDate)
+	i, err := written(ctx, tx, in.Name.Family, in.RecordNumber, in.BirthDate)
 	if err != nil {
 		return Client{}, err
 	}
@@ -145,6 +145,10 @@ func search(ctx context.Context, tx *access.Tx, q ClientQuery, c records.Cursor)
 	if err != nil {
 		return nil, err
 	}
+	if i.blank(q.Family, q.RecordNumber) != "" {
+		// Nobody has such a name or number. To leave the condition out would find others.
+		return nil, nil
+	}
 	scope := tx.Actor.Facilities
 	switch {
 	case i.recordNumber != nil:
@@ -153,12 +157,9 @@ func search(ctx context.Context, tx *access.Tx, q ClientQuery, c records.Cursor)
 	case i.family != nil:
 		return tx.SearchByFamily(ctx, store.SearchByFamilyParams{Facilities: scope, FamilyIndex: i.family,
 			BirthDateIndex: i.birthDate, After: c.After, PageSize: c.Probe()})
-	case i.birthDate != nil:
-		return tx.SearchByBirthDate(ctx, store.SearchByBirthDateParams{Facilities: scope, BirthDateIndex: i.birthDate,
-			After: c.After, PageSize: c.Probe()})
 	}
-	// What was given holds no letter or digit: nothing can match.
-	return nil, nil
+	return tx.SearchByBirthDate(ctx, store.SearchByBirthDateParams{Facilities: scope, BirthDateIndex: i.birthDate,
+		After: c.After, PageSize: c.Probe()})
 }
 
 func (s Service) list(ctx context.Context, actor tenants.Actor, action string, detail map[string]string, c records.Cursor,
@@ -253,7 +254,7 @@ func change(ctx context.Context, tx *access.Tx, row store.Client, now Client, in
 	if err := sealAll(ctx, tx, table, row.ID, fields); err != nil {
 		return p, err
 	}
-	i, err := index(ctx, tx, now.Name.Family, now.RecordNumber, now.BirthDate)
+	i, err := written(ctx, tx, now.Name.Family, now.RecordNumber, now.BirthDate)
 	p.FamilyIndex, p.RecordNumberIndex, p.BirthDateIndex = i.family, i.recordNumber, i.birthDate
 	return p, err
 }

@@ -231,7 +231,7 @@ func (s Service) Assign(ctx context.Context, actor tenants.Actor, id tenants.ID,
 	var out Member
 	err := s.Door.Do(ctx, actor, tenants.PermMemberManage, access.Target{Action: "member.assign", RecordType: recordType, RecordID: id},
 		func(ctx context.Context, tx *access.Tx) error {
-			if _, err := tx.GetMember(ctx, id); err != nil {
+			if _, err := tx.LockMember(ctx, id); err != nil {
 				return err
 			}
 			if err := tx.UnassignOthers(ctx, store.UnassignOthersParams{IdentityID: id, Facilities: facilities}); err != nil {

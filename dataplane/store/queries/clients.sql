@@ -21,6 +21,14 @@ SELECT c.facility_id
 FROM client c
 WHERE c.id = sqlc.arg(id) AND c.facility_id = ANY (sqlc.arg(facilities)::uuid[]);
 
+-- name: LockClient :one
+-- What replaces or moves a whole is one after the other: two at once would each
+-- rest on what the other is about to change.
+SELECT c.facility_id
+FROM client c
+WHERE c.id = sqlc.arg(id) AND c.facility_id = ANY (sqlc.arg(facilities)::uuid[])
+FOR NO KEY UPDATE;
+
 -- name: ListClients :many
 SELECT c.id, c.facility_id, c.status, c.given_name_sealed, c.family_name_sealed, c.birth_date_sealed, c.sex_sealed, c.gender_sealed,
     c.record_number_sealed, c.phone_sealed, c.address_sealed, c.family_index, c.birth_date_index, c.record_number_index,

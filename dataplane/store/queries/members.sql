@@ -11,6 +11,14 @@ SELECT m.identity_id, m.email, m.name, m.role, m.status, m.authz_version, m.crea
 FROM member m
 WHERE m.identity_id = $1;
 
+-- name: LockMember :one
+-- Assignments that replace each other are one after the other: two at once would
+-- leave the member both.
+SELECT m.identity_id
+FROM member m
+WHERE m.identity_id = $1
+FOR NO KEY UPDATE;
+
 -- name: ListMembers :many
 SELECT m.identity_id, m.email, m.name, m.role, m.status, m.authz_version, m.created_at
 FROM member m
