@@ -37,6 +37,10 @@ type Door struct {
 // client has gone.
 const refuseTimeout = 4 * time.Second
 
+// renewals is how often a request reads its authorization again: an owner who assigns
+// a nurse to five facilities changes hers five times within a second.
+const renewals = 3
+
 // errStale: what the actor may do was read at an older version than the database's.
 var errStale = errors.New("access: the authorization is out of date")
 
@@ -56,14 +60,14 @@ func (d *Door) Close() { d.pools.Close(); d.flush.close() }
 func (d *Door) Serving() []tenants.ID { return slices.Collect(d.pools.cache.Keys()) }
 
 // Do decides whether the actor may do this, runs fn in the tenant's transaction,
-// writes the one audit entry and commits. fn may run a second time, from the start,
-// when the first found the authorization out of date: before fn began, or, with
-// Target.Early, at its first statement. fn must not call Do, and what it read may be
-// shown only when Do returned nil: by then the entry is durable.
+// writes the one audit entry and commits. fn may run again, from the start, each time
+// that the authorization was found out of date: before fn began, or, with Target.Early,
+// at its first statement. fn must not call Do, and what it read may be shown only when
+// Do returned nil: by then the entry is durable.
 //
 // Errors: KindForbidden by the matrix, KindNotFound out of scope, KindUnauthenticated
-// when the session is over, KindGateClosed, KindUnavailable, or what fn returned.
-// Each leaves an entry of its own; one that cannot be written is KindUnavailable.
+// when the session is over, KindGateClosed, KindUnavailable, also when the authorization
+// changes faster than it is read, or what fn returned. Each leaves an entry of its own; one that cannot be written is KindUnavailable.
 func (d *Door) Do(ctx context.Context, actor tenants.Actor, perm tenants.Permission, target Target, fn func(context.Context, *Tx) error) error {
 	return d.do(ctx, actor, perm, target, fn)
 }
@@ -82,18 +86,22 @@ func (d *Door) do(ctx context.Context, actor tenants.Actor, perm tenants.Permiss
 		return tenants.NewError(tenants.KindInternal, "an action without an actor")
 	}
 	about := target
-	err := d.attempt(ctx, actor, perm, &about, fn)
-	if errors.Is(err, errStale) {
+	err := d.attempt(ctx, actor, perm, &about, false, fn)
+	for range renewals {
+		if !errors.Is(err, errStale) {
+			break
+		}
 		about = target
 		if actor, err = d.renew(ctx, actor); err == nil {
-			err = d.attempt(ctx, actor, perm, &about, fn)
-		}
-		if errors.Is(err, errStale) {
-			err = d.decide(actor, perm, target, true)
+			err = d.attempt(ctx, actor, perm, &about, true, fn)
 		}
 	}
-	if err == nil {
+	switch {
+	case err == nil:
 		return nil
+	case errors.Is(err, errStale):
+		// Nothing of it was done, whatever the role would allow.
+		err = unavailable(err)
 	}
 	return d.refuse(ctx, actor, about, classify(err))
 }
@@ -121,9 +129,9 @@ func (d *Door) decide(actor tenants.Actor, perm tenants.Permission, target Targe
 	return tenants.NotFound()
 }
 
-// attempt is one whole try: decide, begin, fn, entry, commit.
-func (d *Door) attempt(ctx context.Context, actor tenants.Actor, perm tenants.Permission, target *Target, fn func(context.Context, *Tx) error) error {
-	if err := d.decide(actor, perm, *target, false); err != nil {
+// attempt is one whole try: decide, begin, fn, entry, commit. final is decide's.
+func (d *Door) attempt(ctx context.Context, actor tenants.Actor, perm tenants.Permission, target *Target, final bool, fn func(context.Context, *Tx) error) error {
+	if err := d.decide(actor, perm, *target, final); err != nil {
 		return d.sessionFirst(ctx, actor, err)
 	}
 	if target.OneRead {
