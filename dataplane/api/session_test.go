@@ -1,6 +1,7 @@
 package api_test
 
 import (
+	"fmt"
 	"net/http"
 	"testing"
 	"time"
@@ -47,6 +48,49 @@ func TestWhoMayComeIn(t *testing.T) {
 			expect(t, p, c.status, c.kind)
 		})
 	}
+	t.Run("who is refused at the gate of their own organization is in its trail", func(t *testing.T) {
+		stranger := cell.Tenant(t, "meadow", tenants.Residential)
+		for name, c := range map[string]struct {
+			refused func(*dptest.Person)
+			action  string
+		}{
+			"disabled before the first request": {func(p *dptest.Person) {
+				cell.Exec(t, "UPDATE "+org.Role+".member SET status = 'disabled' WHERE identity_id = $1", p.ID)
+				expect(t, p, 404, tenants.KindNotFound)
+			}, "session.refuse"},
+			"no member": {func(p *dptest.Person) {
+				p.ID = tenants.NewID()
+				p.SignIn(func(*identity.Session) {})
+				expect(t, p, 404, tenants.KindNotFound)
+			}, "session.refuse"},
+			"address not verified": {func(p *dptest.Person) {
+				p.SignIn(func(s *identity.Session) { s.EmailVerified = false })
+				expect(t, p, 403, tenants.KindOnboarding)
+			}, "session.refuse"},
+			"another organization's path": {func(p *dptest.Person) {
+				if a := p.At(t, stranger.Slug, "GET", "/clients", nil); a.Status != 404 {
+					t.Errorf("answered %d", a.Status)
+				}
+			}, "session.stray"},
+			"let in": {func(p *dptest.Person) { expect(t, p, 200, "") }, ""},
+		} {
+			p := org.Person(t, tenants.RoleNurse, org.North)
+			c.refused(p)
+			denied := "SELECT count(*) FROM %s.audit_entry WHERE actor_id = $1 AND outcome = 'denied'"
+			n := cell.Count(t, fmt.Sprintf(denied, org.Role), p.ID)
+			as := cell.Count(t, fmt.Sprintf(denied, org.Role)+" AND action = $2 AND session_id = $3 AND record_id = $4", p.ID, c.action, p.SessionID, p.SessionID.String())
+			want := 1
+			if c.action == "" {
+				want = 0
+			}
+			if n != want || as != want {
+				t.Errorf("%s: %d entries, %d of them as %q", name, n, as, c.action)
+			}
+			if n := cell.Count(t, fmt.Sprintf(denied, stranger.Role), p.ID); n != 0 {
+				t.Errorf("%s: %d entries with strangers", name, n)
+			}
+		}
+	})
 	t.Run("no credential", func(t *testing.T) {
 		if a := cell.Do(t, "GET", "/t/harbor/v1/clients", nil); a.Status != 401 || a.Header.Get("WWW-Authenticate") == "" {
 			t.Errorf("answered %d %v", a.Status, a.Header)
@@ -178,6 +222,7 @@ func TestAClosedKeyClosesTheTenant(t *testing.T) {
 	if err := cell.KMS.Disable(ctx, keyName(p.ID)); err != nil {
 		t.Fatal(err)
 	}
+	cell.Exec(t, "INSERT INTO cell.tenant_fence (tenant_id, gate_version) VALUES ($1, 1)", p.ID)
 	cell.Exec(t, "SELECT pg_notify($1, $2)", tenantdb.GateChannel, tenantdb.HintTag(tenantdb.GateChannel, p.ID))
 	eventually(t, func() bool {
 		a := p.Owner.Do(t, "GET", p.at(""), nil)

@@ -135,7 +135,7 @@ func (g *Gate) Enter(ctx context.Context, r Request) (Visit, error) {
 	case r.Epoch != route.Epoch || route.CellID != g.cell:
 		return Visit{}, tenants.NewError(tenants.KindMisdirected, "the organization is not served here at this placement")
 	case !s.EmailVerified:
-		return Visit{}, tenants.NewError(tenants.KindOnboarding, "verify your e-mail address first")
+		return Visit{}, g.refuse(ctx, nobody(s, r), tenants.NewError(tenants.KindOnboarding, "verify your e-mail address first"))
 	}
 	v, err := g.member(ctx, s, r)
 	if err != nil {
@@ -148,6 +148,9 @@ func (g *Gate) Enter(ctx context.Context, r Request) (Visit, error) {
 // member establishes the actor in the session's own, open organization.
 func (g *Gate) member(ctx context.Context, s identity.Session, r Request) (Visit, error) {
 	a, err := g.door.Authorize(ctx, s.OrganizationID, s.IdentityID, s.ID)
+	if tenants.IsKind(err, tenants.KindNotFound) {
+		return Visit{}, g.refuse(ctx, nobody(s, r), err)
+	}
 	if err != nil {
 		return Visit{}, err
 	}
@@ -185,9 +188,15 @@ func (g *Gate) stranger(ctx context.Context, s identity.Session, r Request) erro
 		}
 		return refusal
 	}
-	actor := tenants.Actor{Kind: tenants.ActorMember, ID: s.IdentityID, TenantID: s.OrganizationID, SessionID: s.ID,
-		Role: a.Role, Facilities: a.Facilities, IP: r.IP, Device: r.Device, RequestID: r.RequestID}
+	actor := nobody(s, r)
+	actor.Role, actor.Facilities = a.Role, a.Facilities
 	return g.door.Refuse(ctx, actor, access.Target{Action: "session.stray", RecordType: "session", RecordID: s.ID}, refusal)
+}
+
+// nobody is who has a session of this organization and no role in it, or none yet.
+func nobody(s identity.Session, r Request) tenants.Actor {
+	return tenants.Actor{Kind: tenants.ActorMember, ID: s.IdentityID, TenantID: s.OrganizationID, SessionID: s.ID,
+		IP: r.IP, Device: r.Device, RequestID: r.RequestID}
 }
 
 func (g *Gate) refuse(ctx context.Context, actor tenants.Actor, refusal error) error {
