@@ -218,7 +218,7 @@ func (d *Door) transact(ctx context.Context, actor tenants.Actor, target *Target
 	case err != nil:
 		return false, false, err
 	}
-	end := ending{target: *target, outcome: outcomeOK, grouped: g.reads && d.active.Load() > 1}
+	end := ending{signed: g.opening.signed, target: *target, outcome: outcomeOK, grouped: g.reads && d.active.Load() > 1}
 	if !g.begun {
 		end.opening = &g.opening
 	}

@@ -59,6 +59,10 @@ func (g *guard) first(ctx context.Context, sql string, args []any) (pgx.BatchRes
 	var b pgx.Batch
 	n := g.opening.queue(&b)
 	b.Queue(sql, args...)
+	if g.opening.alone {
+		// What the statement set for the session would be committed with it.
+		b.Queue(asStarted)
+	}
 	res := g.conn.SendBatch(ctx, &b)
 	for range n {
 		if _, err := res.Exec(); err != nil {

@@ -136,6 +136,17 @@ func (p *Pools) get(ctx context.Context, tenant tenants.ID) (*tenantPool, error)
 	return tp, nil
 }
 
+// pinned are the settings that a session begins with, and comes back to before each
+// transaction, whatever the tenant's role was given as its own: a login may ALTER its
+// own role.
+var pinned = map[string]string{
+	"synchronous_commit":            "on",
+	"default_transaction_read_only": "off",
+	"default_transaction_isolation": "read committed",
+	"standard_conforming_strings":   "on",
+	"row_security":                  "on",
+}
+
 func (p *Pools) load(ctx context.Context, tenant tenants.ID) (*tenantPool, error) {
 	// Several requests share this load: it must not end with the first one's.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
@@ -157,13 +168,15 @@ func (p *Pools) load(ctx context.Context, tenant tenants.ID) (*tenantPool, error
 		MaxConnIdleTime:   p.cfg.Idle / 2,
 		Tracer:            p.cfg.Tracer,
 		Dial:              p.budget.dial,
+		Distrusting:       true,
+		Params:            pinned,
 	}
 	pool, err := pg.Open(context.WithoutCancel(ctx), p.cfg.DSN, o)
 	if err != nil {
 		return nil, fmt.Errorf("opening a tenant's pool: %w", err)
 	}
 	o.ApplicationName, o.MaxConns = "caresphere-dataplane-entries", 1
-	o.Params = map[string]string{"synchronous_commit": "on"}
+	o.Distrusting = false
 	writing, err := pg.Open(context.WithoutCancel(ctx), p.cfg.DSN, o)
 	if err != nil {
 		pool.Close()

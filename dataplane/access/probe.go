@@ -33,7 +33,8 @@ func (d *Door) Probe(ctx context.Context, tenant tenants.ID, request tenants.Act
 	}
 	defer release()
 	defer rollbackOpen(ctx, conn)
-	if err := begin(ctx, conn, opening{signed: tp.login.system(conn, tenant), seen: anyVersion}); err != nil {
+	signed := tp.login.system(conn, tenant)
+	if err := begin(ctx, conn, opening{signed: signed, seen: anyVersion}); err != nil {
 		return classify(err)
 	}
 	back, err := d.probe(ctx, store.New(conn), place, sealed)
@@ -44,7 +45,7 @@ func (d *Door) Probe(ctx context.Context, tenant tenants.ID, request tenants.Act
 		return classify(errProbe)
 	}
 	target := Target{Action: "probe.run", RecordType: "probe", RecordID: place.Row}
-	if err := (ending{target: target, outcome: outcomeOK}).commit(ctx, conn, request); err != nil {
+	if err := (ending{signed: signed, target: target, outcome: outcomeOK}).commit(ctx, conn, request); err != nil {
 		return err
 	}
 	d.hints.AuditDirty(tenant)

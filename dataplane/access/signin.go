@@ -29,12 +29,9 @@ func (d *Door) SignIn(ctx context.Context, actor tenants.Actor) error {
 	if fresh == 0 {
 		return nil
 	}
-	// The entry names the member, so it is written in the member's context.
-	if _, err := conn.Exec(ctx, "SELECT set_config('caresphere.context', $1, true)", tp.login.member(conn, actor)); err != nil {
-		return classify(fmt.Errorf("setting the member's context: %w", err))
-	}
 	login := Target{Action: "session.login", RecordType: "session", RecordID: actor.SessionID}
-	if err := (ending{target: login, outcome: outcomeOK}).commit(ctx, conn, actor); err != nil {
+	// The entry names the member, so it is written in the member's context.
+	if err := (ending{signed: tp.login.member(conn, actor), target: login, outcome: outcomeOK}).commit(ctx, conn, actor); err != nil {
 		return err
 	}
 	d.hints.AuditDirty(actor.TenantID)

@@ -4,6 +4,8 @@ import (
 	"context"
 	"testing"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/caresphere/caresphere/dataplane/access"
 	"github.com/caresphere/caresphere/dataplane/dptest"
 	"github.com/caresphere/caresphere/dataplane/store"
@@ -45,5 +47,34 @@ func TestAnAuthorizationThatKeepsChangingIsNoSuccess(t *testing.T) {
 	id, ran, err := open(1000)
 	if !tenants.IsKind(err, tenants.KindUnavailable) || ran > 10 || there(id) != 0 || entries(id, "ok") != 0 || entries(id, "failed") != 1 {
 		t.Errorf("changes without end: ran %d times, %v, %d facilities, %d entries of success", ran, err, there(id), entries(id, "ok"))
+	}
+}
+
+// TestATrailIsReadWithTheAuthorizationOfNow changes the reader's authorization between
+// the entry and the reading: it goes on with the new one, if that still allows it.
+func TestATrailIsReadWithTheAuthorizationOfNow(t *testing.T) {
+	cell := dptest.Start(t)
+	org := cell.Tenant(t, "harbor", tenants.Residential)
+	auditor := org.Person(t, tenants.RoleAuditor)
+	reader, err := cell.Door.ReadTrail(t.Context(), org.Actor(t, auditor), tenants.PermAuditRead, access.Target{Action: "audit.search", RecordType: "audit"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := func() (n int, err error) {
+		err = reader.Read(t.Context(), func(tx pgx.Tx) error {
+			return tx.QueryRow(t.Context(), "SELECT count(*) FROM audit_entry").Scan(&n)
+		})
+		return n, err
+	}
+	if n, err := seen(); err != nil || n == 0 {
+		t.Fatalf("%d entries, %v", n, err)
+	}
+	cell.Exec(t, "UPDATE "+org.Role+".member SET authz_version = authz_version + 1 WHERE identity_id = $1", auditor.ID)
+	if n, err := seen(); err != nil || n == 0 {
+		t.Errorf("after a change that allows it: %d entries, %v", n, err)
+	}
+	cell.Exec(t, "UPDATE "+org.Role+".member SET role = 'nurse' WHERE identity_id = $1", auditor.ID)
+	if n, err := seen(); !tenants.IsKind(err, tenants.KindForbidden) || n != 0 {
+		t.Errorf("after a change that does not: %d entries, %v", n, err)
 	}
 }

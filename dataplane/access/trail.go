@@ -2,6 +2,7 @@ package access
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
@@ -10,10 +11,12 @@ import (
 )
 
 // TrailReader reads an actor's trail in short transactions, after the entry that
-// says so was committed.
+// says so was committed. It is for one goroutine.
 type TrailReader struct {
-	door  *Door
-	actor tenants.Actor
+	door   *Door
+	actor  tenants.Actor
+	perm   tenants.Permission
+	target Target
 }
 
 // ReadTrail decides whether the actor may read the trail or take it away, commits
@@ -26,25 +29,45 @@ func (d *Door) ReadTrail(ctx context.Context, actor tenants.Actor, perm tenants.
 	if err != nil {
 		return nil, err
 	}
-	return &TrailReader{door: d, actor: actor}, nil
+	return &TrailReader{door: d, actor: actor, perm: perm, target: target}, nil
 }
 
 // Read runs fn in a read-only transaction in the actor's context. The session and
-// the authorization are checked each time: an export ends with them.
+// the authorization are checked each time: an export ends with them. One that changed
+// is read and decided again before fn runs: KindForbidden if it allows this no more.
 func (r *TrailReader) Read(ctx context.Context, fn func(pgx.Tx) error) error {
+	err := r.read(ctx, fn)
+	for range renewals {
+		if !errors.Is(err, errStale) {
+			return err
+		}
+		if r.actor, err = r.door.renew(ctx, r.actor); err != nil {
+			return err
+		}
+		if err = r.door.decide(r.actor, r.perm, r.target, true); err != nil {
+			return err
+		}
+		err = r.read(ctx, fn)
+	}
+	if errors.Is(err, errStale) {
+		return unavailable(err)
+	}
+	return err
+}
+
+func (r *TrailReader) read(ctx context.Context, fn func(pgx.Tx) error) error {
 	conn, tp, release, err := r.door.pools.acquire(ctx, r.actor.TenantID)
 	if err != nil {
 		return err
 	}
 	defer release()
 	defer rollbackOpen(ctx, conn)
-	tx, err := conn.BeginTx(ctx, pgx.TxOptions{})
+	tx, err := conn.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.ReadCommitted, AccessMode: pgx.ReadWrite})
 	if err != nil {
 		return classify(fmt.Errorf("beginning to read the trail: %w", err))
 	}
 	var b pgx.Batch
-	b.Queue("SELECT set_config('caresphere.context', $1, true)", tp.login.member(conn, r.actor))
-	b.Queue("SELECT cell.begin_request($1)", r.actor.AuthzVersion)
+	opening{signed: tp.login.member(conn, r.actor), seen: r.actor.AuthzVersion}.queueInside(&b)
 	// What comes after is read-only; the check above may note the session's use.
 	b.Queue("SET TRANSACTION READ ONLY")
 	if _, err := runBatch(ctx, conn, &b, 0); err != nil {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/caresphere/caresphere/internal/audit"
@@ -29,27 +30,37 @@ type opening struct {
 // authorization are not asked about.
 const anyVersion = -1
 
+// asStarted gives a session the settings back that it began with, the pinned ones among
+// them: SQL that slipped into a request before may have set others, for the session.
+const asStarted = "RESET ALL"
+
 // queue puts the opening at the front of a batch and returns how many statements
 // it takes. What follows in the batch is not run when one of them fails.
 func (o opening) queue(b *pgx.Batch) int {
-	if o.alone && o.seen == anyVersion {
-		b.Queue("SELECT set_config('caresphere.context', $1, true), set_config('transaction_read_only', 'on', true)", o.signed)
-		return 1
+	if !o.alone {
+		// Said here, for a transaction takes these from the session before it can reset them.
+		b.Queue("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")
 	}
-	if o.alone {
+	o.queueInside(b)
+	return b.Len()
+}
+
+// queueInside is queue for a transaction that was begun already.
+func (o opening) queueInside(b *pgx.Batch) {
+	b.Queue(asStarted)
+	switch {
+	case o.alone && o.seen == anyVersion:
+		b.Queue("SELECT set_config('caresphere.context', $1, true), set_config('transaction_read_only', 'on', true)", o.signed)
+	case o.alone:
 		// Read-only from here on, which nothing in the transaction can take back.
 		b.Queue("SELECT set_config('caresphere.context', $1, true), cell.begin_request($2), set_config('transaction_read_only', 'on', true)", o.signed, o.seen)
-		return 1
-	}
-	b.Queue("BEGIN")
-	if o.seen == anyVersion {
+	case o.seen == anyVersion:
 		b.Queue("SELECT set_config('caresphere.context', $1, true)", o.signed)
-		return 2
+	default:
+		// One after the other, as they are written; the other way round the request would
+		// find no context and fail.
+		b.Queue("SELECT set_config('caresphere.context', $1, true), cell.begin_request($2)", o.signed, o.seen)
 	}
-	// One after the other, as they are written; the other way round the request would
-	// find no context and fail.
-	b.Queue("SELECT set_config('caresphere.context', $1, true), cell.begin_request($2)", o.signed, o.seen)
-	return 2
 }
 
 // begin sends the opening alone.
@@ -79,6 +90,8 @@ func began(err error) error {
 type ending struct {
 	// opening is sent along when nothing was sent yet.
 	opening *opening
+	// signed is the context that the entry is written in.
+	signed  string
 	target  Target
 	outcome outcome
 	// grouped commits without waiting for the disk: the answer must then wait for
@@ -87,19 +100,26 @@ type ending struct {
 }
 
 // commit sends the audit entry and COMMIT in one round trip: when the entry fails
-// the server skips the COMMIT.
+// the server skips the COMMIT. Settings and context are ours again before it: SQL that
+// slipped into the request may have changed either, and the entry tells of whoever made
+// the request and is written where it belongs.
 func (e ending) commit(ctx context.Context, conn *pgxpool.Conn, actor tenants.Actor) error {
 	var b pgx.Batch
 	first := 0
 	if e.opening != nil {
 		first = e.opening.queue(&b)
+	} else {
+		synced := "on"
+		if e.grouped {
+			synced = "off"
+		}
+		b.Queue(asStarted)
+		b.Queue("SELECT set_config('caresphere.context', $1, true), set_config('synchronous_commit', $2, true)", e.signed, synced)
 	}
+	entry := b.Len()
 	b.Queue(audit.InsertSQL(false), audit.InsertArgs(false, actor, e.target.event(e.outcome))...)
-	if e.grouped {
-		b.Queue("SET LOCAL synchronous_commit = off")
-	}
 	b.Queue("COMMIT")
-	tag, err := runBatch(ctx, conn, &b, first)
+	tags, err := runBatch(ctx, conn, &b, first)
 	var o *openingError
 	if errors.As(err, &o) {
 		return began(o.err)
@@ -108,8 +128,8 @@ func (e ending) commit(ctx context.Context, conn *pgxpool.Conn, actor tenants.Ac
 		// Whatever it was, the action did not happen for lack of its entry.
 		return unavailable(fmt.Errorf("committing with the audit entry: %w", err))
 	}
-	if tag != "COMMIT" {
-		return unavailable(fmt.Errorf("the commit ended as %s", tag))
+	if wrote, ended := tags[entry].String(), tags[entry+1].String(); wrote != "INSERT 0 1" || ended != "COMMIT" {
+		return unavailable(fmt.Errorf("the entry ended as %s, the commit as %s", wrote, ended))
 	}
 	return nil
 }
@@ -123,23 +143,23 @@ func (e *openingError) Error() string { return e.err.Error() }
 // Unwrap gives the cause.
 func (e *openingError) Unwrap() error { return e.err }
 
-// runBatch runs all statements in one round trip and returns the last one's tag. A
-// failure among the first so many is an openingError.
-func runBatch(ctx context.Context, conn *pgxpool.Conn, b *pgx.Batch, first int) (string, error) {
+// runBatch runs all statements in one round trip and returns their tags. A failure
+// among the first so many is an openingError.
+func runBatch(ctx context.Context, conn *pgxpool.Conn, b *pgx.Batch, first int) ([]pgconn.CommandTag, error) {
 	res := conn.SendBatch(ctx, b)
-	last := ""
-	for i := range b.Len() {
+	tags := make([]pgconn.CommandTag, b.Len())
+	for i := range tags {
 		tag, err := res.Exec()
 		if err != nil {
 			_ = res.Close()
 			if i < first {
 				err = &openingError{err}
 			}
-			return "", err
+			return nil, err
 		}
-		last = tag.String()
+		tags[i] = tag
 	}
-	return last, res.Close()
+	return tags, res.Close()
 }
 
 // rollbackOpen ends a transaction that was not committed, so that the connection

@@ -50,6 +50,11 @@ type Options struct {
 	Tracer pgx.QueryTracer
 	// Dial opens the network connection; nil is a net.Dialer.
 	Dial pgconn.DialFunc
+	// Distrusting is for connections on which SQL may run that is not ours: it may leave
+	// prepared statements behind, under any name, and it can read ours. Nothing that it
+	// prepared is ever run by us, for our statements have no names: each is sent as text,
+	// and planned anew. What a LISTEN of it brings is dropped.
+	Distrusting bool
 	// OnConnect runs on every new connection before its first use; nil means none.
 	OnConnect func(context.Context, *pgx.Conn) error
 	// OnAcquire runs on a pool's connection before each use; a connection that it
@@ -83,6 +88,11 @@ func Open(ctx context.Context, dsn string, o Options) (*pgxpool.Pool, error) {
 			return o.OnConnect(ctx, c)
 		}
 		return nil
+	}
+	if o.Distrusting {
+		cfg.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe
+		// Without this they are kept for a WaitForNotification that never comes.
+		cfg.ConnConfig.OnNotification = func(*pgconn.PgConn, *pgconn.Notification) {}
 	}
 	if o.OnAcquire != nil {
 		cfg.PrepareConn = func(ctx context.Context, c *pgx.Conn) (bool, error) {
