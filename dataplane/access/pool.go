@@ -74,7 +74,6 @@ type Pools struct {
 	cfg         PoolConfig
 	credentials Credentials
 	cache       *otter.Cache[tenants.ID, *tenantPool]
-	opening     chan struct{}
 	budget      *budget
 	sparing     sync.Mutex
 	// served holds the id of every tenant that was asked for, so that a hint's tag
@@ -100,8 +99,8 @@ func (tp *tenantPool) close() {
 // NewPools returns empty pools; the first request of a tenant opens its own.
 func NewPools(cfg PoolConfig, credentials Credentials) *Pools {
 	cfg = cfg.withDefaults()
-	p := &Pools{cfg: cfg, credentials: credentials, opening: make(chan struct{}, cfg.Opening)}
-	p.budget = newBudget(cfg.Connections, p.spare)
+	p := &Pools{cfg: cfg, credentials: credentials}
+	p.budget = newBudget(cfg.Connections, cfg.Opening, p.spare)
 	p.cache = otter.Must(&otter.Options[tenants.ID, *tenantPool]{
 		MaximumSize:      cfg.Tenants,
 		ExpiryCalculator: otter.ExpiryAccessing[tenants.ID, *tenantPool](cfg.Idle),
@@ -168,6 +167,7 @@ func (p *Pools) load(ctx context.Context, tenant tenants.ID) (*tenantPool, error
 		MaxConnIdleTime:   p.cfg.Idle / 2,
 		Tracer:            p.cfg.Tracer,
 		Dial:              p.budget.dial,
+		OnConnect:         p.budget.opened,
 		Distrusting:       true,
 		Params:            pinned,
 	}
@@ -240,17 +240,7 @@ func (p *Pools) holds(tenant tenants.ID, tp *tenantPool) bool {
 }
 
 func (p *Pools) takeFrom(ctx context.Context, pool *pgxpool.Pool) (*pgxpool.Conn, error) {
-	if second, _ := ctx.Value(secondConnection{}).(bool); !second && pool.Stat().IdleConns() == 0 {
-		// Opening costs the server a process and a handshake: only a few at a time. Who
-		// holds a connection already does not queue behind those who wait for one.
-		select {
-		case p.opening <- struct{}{}:
-			defer func() { <-p.opening }()
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
-	}
-	return pool.Acquire(ctx)
+	return pool.Acquire(asFirst(ctx))
 }
 
 // sparedAtOnce is how many tenants lose their idle connections at a time at most.
