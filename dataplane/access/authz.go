@@ -3,13 +3,14 @@ package access
 import (
 	"context"
 	"errors"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/maypok86/otter/v2"
 
 	"github.com/caresphere/caresphere/dataplane/store"
-	"github.com/caresphere/caresphere/internal/tenantdb"
 	"github.com/caresphere/caresphere/tenants"
 )
 
@@ -21,6 +22,8 @@ type Authorization struct {
 	Tenant     TenantSettings
 	// until is when the earliest of the member's grants ends, or the cache forgets.
 	until time.Time
+	// drops is how often the tenant's authorizations had been dropped before this was read.
+	drops int64
 }
 
 // TenantSettings are the tenant's own limits.
@@ -41,10 +44,13 @@ type authzKey struct{ tenant, identity tenants.ID }
 
 type authzCache struct {
 	cache *otter.Cache[authzKey, Authorization]
+	// drops counts by tenant: to look through all members of all tenants takes long, and
+	// hints may come at any rate.
+	drops sync.Map
 }
 
 func newAuthzCache() *authzCache {
-	return &authzCache{otter.Must(&otter.Options[authzKey, Authorization]{
+	return &authzCache{cache: otter.Must(&otter.Options[authzKey, Authorization]{
 		MaximumSize: 50_000,
 		ExpiryCalculator: otter.ExpiryWritingFunc(func(e otter.Entry[authzKey, Authorization]) time.Duration {
 			return max(time.Until(e.Value.until), time.Nanosecond)
@@ -52,22 +58,21 @@ func newAuthzCache() *authzCache {
 	})}
 }
 
-// dropTenant forgets every member of the tenant.
-func (c *authzCache) dropTenant(tenant tenants.ID) {
-	for k := range c.cache.Keys() {
-		if k.tenant == tenant {
-			c.cache.Invalidate(k)
-		}
-	}
+// get returns what is kept of the member, unless it ran out or was dropped.
+func (c *authzCache) get(key authzKey) (Authorization, bool) {
+	a, ok := c.cache.GetIfPresent(key)
+	return a, ok && time.Now().Before(a.until) && a.drops == c.dropped(key.tenant).Load()
 }
 
-// dropTagged is dropTenant for the tag that a hint names the tenant by.
-func (c *authzCache) dropTagged(tag string) {
-	for k := range c.cache.Keys() {
-		if tenantdb.HintTag(tenantdb.AuthzChannel, k.tenant) == tag {
-			c.cache.Invalidate(k)
-		}
+// dropTenant forgets every member of the tenant, those too that are being read now.
+func (c *authzCache) dropTenant(tenant tenants.ID) { c.dropped(tenant).Add(1) }
+
+func (c *authzCache) dropped(tenant tenants.ID) *atomic.Int64 {
+	n, ok := c.drops.Load(tenant)
+	if !ok {
+		n, _ = c.drops.LoadOrStore(tenant, new(atomic.Int64))
 	}
+	return n.(*atomic.Int64) //nolint:forcetypeassert // nothing else is stored
 }
 
 // Authorize returns what the identity may reach in the tenant, from the cache if
@@ -75,7 +80,7 @@ func (c *authzCache) dropTagged(tag string) {
 // KindUnavailable.
 func (d *Door) Authorize(ctx context.Context, tenant, identity, session tenants.ID) (Authorization, error) {
 	key := authzKey{tenant, identity}
-	if a, ok := d.authz.cache.GetIfPresent(key); ok && time.Now().Before(a.until) {
+	if a, ok := d.authz.get(key); ok {
 		return a, nil
 	}
 	return d.loadAuthorization(ctx, key, session)
@@ -93,6 +98,7 @@ func (d *Door) renew(ctx context.Context, actor tenants.Actor) (tenants.Actor, e
 
 func (d *Door) loadAuthorization(ctx context.Context, key authzKey, session tenants.ID) (Authorization, error) {
 	var a Authorization
+	drops := d.authz.dropped(key.tenant).Load()
 	err := d.lookup(ctx, key.tenant, key.identity, session, func(q *store.Queries) error {
 		m, err := q.LoadMember(ctx, key.identity)
 		if errors.Is(err, pgx.ErrNoRows) || err == nil && m.Status != "active" {
@@ -117,7 +123,7 @@ func (d *Door) loadAuthorization(ctx context.Context, key authzKey, session tena
 				Idle:   time.Duration(s.IdleTimeoutSeconds) * time.Second,
 				MaxAge: time.Duration(s.SessionMaxSeconds) * time.Second,
 			},
-			until: scope.ExpiresAt,
+			until: scope.ExpiresAt, drops: drops,
 		}
 		return nil
 	})

@@ -13,3 +13,12 @@ func (d *Door) EntriesOpened(tenant tenants.ID) int {
 	}
 	return int(tp.entries.pool.Stat().NewConnsCount())
 }
+
+// Running is how many transactions of the tenant hold its permit now.
+func (d *Door) Running(tenant tenants.ID) int {
+	tp, ok := d.pools.cache.GetIfPresent(tenant)
+	if !ok {
+		return 0
+	}
+	return len(tp.request)
+}

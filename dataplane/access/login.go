@@ -22,6 +22,8 @@ type Login struct {
 	Certificate tls.Certificate
 	Key         tenantdb.ContextKey
 	NotAfter    time.Time
+	// Stamp is the tenant's as of this login, or of before.
+	Stamp tenantdb.Stamp
 }
 
 // member signs the context of the actor's request on this connection.
@@ -57,6 +59,8 @@ func (l Login) sign(conn *pgxpool.Conn, kind tenantdb.Kind, actor tenants.Actor)
 // has none here or the KMS refuses its key, KindUnavailable.
 type Credentials interface {
 	Login(ctx context.Context, tenant tenants.ID) (Login, error)
+	// Stamp tells whether gate or credential changed since.
+	Stamp(ctx context.Context, tenant tenants.ID) (tenantdb.Stamp, error)
 }
 
 // StoredCredentials reads logins from the cell's database and opens them with the KMS.
@@ -67,6 +71,11 @@ type StoredCredentials struct {
 
 // Login implements Credentials.
 func (s StoredCredentials) Login(ctx context.Context, tenant tenants.ID) (Login, error) {
+	// First: what changes after it shows in the next.
+	stamp, err := s.Stamp(ctx, tenant)
+	if err != nil {
+		return Login{}, err
+	}
 	row, err := tenantdb.LoadCredential(ctx, s.Cell, tenant)
 	if errors.Is(err, tenantdb.ErrNoCredential) {
 		return Login{}, tenants.WrapError(tenants.KindGateClosed, "this organization cannot be served now", err)
@@ -81,5 +90,11 @@ func (s StoredCredentials) Login(ctx context.Context, tenant tenants.ID) (Login,
 	if err != nil {
 		return Login{}, classify(fmt.Errorf("opening a tenant's credential: %w", err))
 	}
-	return Login{Certificate: cert, Key: key, NotAfter: row.NotAfter}, nil
+	return Login{Certificate: cert, Key: key, NotAfter: row.NotAfter, Stamp: stamp}, nil
+}
+
+// Stamp implements Credentials.
+func (s StoredCredentials) Stamp(ctx context.Context, tenant tenants.ID) (tenantdb.Stamp, error) {
+	stamp, err := tenantdb.LoadStamp(ctx, s.Cell, tenant)
+	return stamp, classify(err)
 }

@@ -76,9 +76,8 @@ type Pools struct {
 	cache       *otter.Cache[tenants.ID, *tenantPool]
 	budget      *budget
 	sparing     sync.Mutex
-	// served holds the id of every tenant that was asked for, so that a hint's tag
-	// can be told from others.
-	served sync.Map
+	// served knows every tenant that was asked for by the tags that hints name it by.
+	served tagged
 }
 
 // tenantPool is the pool of one tenant with the credential it was opened with.
@@ -122,17 +121,37 @@ func (p *Pools) get(ctx context.Context, tenant tenants.ID) (*tenantPool, error)
 	if tenant.IsZero() {
 		return nil, tenants.NewError(tenants.KindInternal, "no tenant")
 	}
-	p.served.Store(tenant, struct{}{})
-	tp, err := p.cache.Get(ctx, tenant, otter.LoaderFunc[tenants.ID, *tenantPool](p.load))
+	p.served.add(tenant)
+	tp, err := p.kept(ctx, tenant)
 	if err != nil {
 		return nil, err
 	}
 	if time.Now().After(tp.login.NotAfter) {
 		// The certificate is renewed in the database before it ends; fetch the new one.
 		p.Drop(tenant)
-		return p.cache.Get(ctx, tenant, otter.LoaderFunc[tenants.ID, *tenantPool](p.load))
+		return p.kept(ctx, tenant)
 	}
 	return tp, nil
+}
+
+// kept returns the tenant's pool from the cache, and loads it if it is not there. What
+// was loaded while a hint dropped the tenant is not kept by the cache, which loads again
+// and tells nobody: it is closed here.
+func (p *Pools) kept(ctx context.Context, tenant tenants.ID) (*tenantPool, error) {
+	var loaded []*tenantPool
+	tp, err := p.cache.Get(ctx, tenant, otter.LoaderFunc[tenants.ID, *tenantPool](func(ctx context.Context, tenant tenants.ID) (*tenantPool, error) {
+		tp, err := p.load(ctx, tenant)
+		if err == nil {
+			loaded = append(loaded, tp)
+		}
+		return tp, err
+	}))
+	for _, l := range loaded {
+		if err != nil || l != tp {
+			l.close()
+		}
+	}
+	return tp, err
 }
 
 // pinned are the settings that a session begins with, and comes back to before each

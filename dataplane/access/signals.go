@@ -109,17 +109,13 @@ func (s *Signals) listen(ctx context.Context, conn *pgx.Conn, d *Door) error {
 		}
 	}
 	d.authz.cache.InvalidateAll()
+	heed := newHeeder(d, s.log)
 	for {
 		n, err := conn.WaitForNotification(ctx)
 		if err != nil {
 			return fmt.Errorf("waiting for a hint: %w", err)
 		}
-		switch n.Channel {
-		case tenantdb.GateChannel:
-			d.forgetTagged(n.Payload)
-		case tenantdb.AuthzChannel:
-			d.authz.dropTagged(n.Payload)
-		}
+		heed.hear(ctx, n.Channel, n.Payload)
 	}
 }
 
@@ -148,17 +144,6 @@ func (s *Signals) send(ctx context.Context, conn *pgx.Conn) error {
 			return err
 		}
 	}
-}
-
-// forgetTagged is Forget for the tag that a hint names the tenant by.
-func (d *Door) forgetTagged(tag string) {
-	d.pools.served.Range(func(key, _ any) bool {
-		if tenant := key.(tenants.ID); tenantdb.HintTag(tenantdb.GateChannel, tenant) == tag { //nolint:forcetypeassert // Pools.get stores nothing else
-			d.Forget(tenant)
-			return false
-		}
-		return true
-	})
 }
 
 // Forget drops everything kept for the tenant: connections, credential, data keys
