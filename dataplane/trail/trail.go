@@ -21,6 +21,7 @@ import (
 	"github.com/caresphere/caresphere/internal/audit/export"
 	"github.com/caresphere/caresphere/internal/audit/record"
 	"github.com/caresphere/caresphere/internal/audit/search"
+	"github.com/caresphere/caresphere/internal/audit/tree"
 	"github.com/caresphere/caresphere/tenants"
 )
 
@@ -107,8 +108,12 @@ func (s Service) Export(ctx context.Context, actor tenants.Actor, f audit.Filter
 	if err != nil {
 		return nil, err
 	}
+	known, err := tree.ParseVerifiers(s.Verifiers)
+	if err != nil {
+		return nil, err
+	}
 	log := audit.TenantLog(actor.TenantID, tenants.SchemaName(actor.TenantID))
-	o := export.Options{Log: log, Filter: f, Format: format, Signer: s.Signer}
+	o := export.Options{Log: log, Filter: f, Format: format, Known: known, Signer: s.Signer}
 	if s.Ask != nil {
 		o.Ask = func(ctx context.Context) error { return s.Ask(ctx, log) }
 	}

@@ -2,6 +2,7 @@ package export
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -29,7 +30,10 @@ func awaitSealed(ctx context.Context, db Reader, o Options) (epoch int, head tre
 	for delay := 20 * time.Millisecond; ; delay = min(2*delay, 500*time.Millisecond) {
 		var open bool
 		err := db.Read(ctx, func(tx pgx.Tx) error {
-			e, err := tree.Newest(ctx, tx, o.Log)
+			e, err := tree.Newest(ctx, tx, o.Log, o.Known)
+			if errors.Is(err, tree.ErrUnstated) {
+				return tenants.WrapError(tenants.KindIntegrity, "the audit trail is damaged", err)
+			}
 			if err != nil {
 				return err
 			}

@@ -16,7 +16,7 @@ func BenchmarkExport(b *testing.B) {
 		SELECT gen_random_uuid(), 'member', gen_random_uuid(), 'nurse', gen_random_uuid(), gen_random_uuid(), 'client.read', 'client', gen_random_uuid()::text, 'ok',
 		'192.0.2.7', 'Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36', gen_random_uuid()::text, '{}' FROM generate_series(1, 50000)`)
 	r := f.Reader(b)
-	o := export.Options{Log: f.Log(), Signer: f.signer, Ask: f.seal, Wait: time.Minute}
+	o := export.Options{Log: f.Log(), Known: f.known(), Signer: f.signer, Ask: f.seal, Wait: time.Minute}
 	for _, format := range formats {
 		b.Run(string(format), func(b *testing.B) {
 			o.Format = format

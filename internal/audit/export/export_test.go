@@ -92,7 +92,7 @@ func TestAFilteredExportVerifies(t *testing.T) {
 func TestAnExportWaitsForTheSealer(t *testing.T) {
 	f := setup(t)
 	f.write(t, 3)
-	err := export.Write(ctx, f.Reader(t), &bytes.Buffer{}, export.Options{Log: f.Log(), Format: export.CSV, Signer: f.signer, Wait: time.Millisecond})
+	err := export.Write(ctx, f.Reader(t), &bytes.Buffer{}, export.Options{Log: f.Log(), Format: export.CSV, Known: f.known(), Signer: f.signer, Wait: time.Millisecond})
 	require.True(t, tenants.IsKind(err, tenants.KindUnavailable), "%v", err)
 	require.EqualValues(t, 3, f.verify(t, f.export(t, export.CSV, audit.Filter{})).Entries)
 }
@@ -103,6 +103,6 @@ func TestOnlyAReaderOfTheTrailExports(t *testing.T) {
 	require.NotEmpty(t, f.export(t, export.JSONLines, audit.Filter{}))
 	r := f.Reader(t)
 	r.Actor = f.nurse
-	err := export.Write(ctx, r, &bytes.Buffer{}, export.Options{Log: f.Log(), Format: export.JSONLines, Signer: f.signer, Wait: time.Second})
+	err := export.Write(ctx, r, &bytes.Buffer{}, export.Options{Log: f.Log(), Format: export.JSONLines, Known: f.known(), Signer: f.signer, Wait: time.Second})
 	require.Error(t, err)
 }

@@ -75,6 +75,9 @@ func (f *fixture) seal(ctx context.Context) error {
 	return err
 }
 
+// known are the sealer's keys.
+func (f *fixture) known() note.Verifiers { return note.VerifierList(f.sealer.Verifier) }
+
 func (f *fixture) export(t testing.TB, format export.Format, filter audit.Filter) []byte {
 	t.Helper()
 	out, err := f.tryExport(t, format, filter)
@@ -85,7 +88,7 @@ func (f *fixture) export(t testing.TB, format export.Format, filter audit.Filter
 func (f *fixture) tryExport(t testing.TB, format export.Format, filter audit.Filter) ([]byte, error) {
 	t.Helper()
 	var out bytes.Buffer
-	err := export.Write(ctx, f.Reader(t), &out, export.Options{Log: f.Log(), Filter: filter, Format: format, Signer: f.signer,
+	err := export.Write(ctx, f.Reader(t), &out, export.Options{Log: f.Log(), Filter: filter, Format: format, Known: f.known(), Signer: f.signer,
 		Ask: f.seal, Wait: 20 * time.Second})
 	return out.Bytes(), err
 }

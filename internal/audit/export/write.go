@@ -38,6 +38,9 @@ type Options struct {
 	Log    audit.Log
 	Filter audit.Filter
 	Format Format
+	// Known are the sealer's public keys, named caresphere-audit: an epoch that none of
+	// them signed is refused.
+	Known note.Verifiers
 	// Signer holds the export key, named caresphere-export.
 	Signer note.Signer
 	// Ask asks the sealer to look at the log; nil if it does so on its own.

@@ -43,7 +43,12 @@ func (r *CheckReport) add(leaf, seq int64, format string, args ...any) {
 // table; Seal alone proves the stored tree and does not look at old entries.
 func (l Log) Check(ctx context.Context) (CheckReport, error) {
 	var report CheckReport
-	epoch, err := tree.Newest(ctx, l.Pool, l.Log)
+	epoch, err := l.epoch(ctx, l.Pool)
+	var tampered *TamperError
+	if errors.As(err, &tampered) {
+		report.add(-1, 0, "%s", tampered.What)
+		return report, nil
+	}
 	if err != nil {
 		return report, err
 	}
@@ -56,9 +61,12 @@ func (l Log) Check(ctx context.Context) (CheckReport, error) {
 		return report, err
 	}
 	f := frontier{}
-	roots, err := l.rehash(ctx, f, &report, head, anchored)
+	roots, err := l.rehash(ctx, f, &report, head, epoch, anchored)
 	if err != nil {
 		return report, err
+	}
+	if epoch.StartSize > 0 && roots[epoch.StartSize] != epoch.Root {
+		report.add(-1, 0, "the leaves do not give the root of the %d entries that epoch %d began with", epoch.StartSize, epoch.Number)
 	}
 	if head.Size > 0 {
 		c, err := tree.Open(head.Note, l.Verifier)
@@ -84,10 +92,10 @@ func (l Log) Check(ctx context.Context) (CheckReport, error) {
 }
 
 // rehash reads leaves and entries in order and returns the roots at the sizes of
-// head and anchor.
-func (l Log) rehash(ctx context.Context, f frontier, report *CheckReport, head tree.Head, anchored *Anchored) (map[int64]tlog.Hash, error) {
+// head and anchor, and at the epoch's first.
+func (l Log) rehash(ctx context.Context, f frontier, report *CheckReport, head tree.Head, epoch tree.Epoch, anchored *Anchored) (map[int64]tlog.Hash, error) {
 	roots := map[int64]tlog.Hash{}
-	at := map[int64]bool{head.Size: true}
+	at := map[int64]bool{head.Size: true, epoch.StartSize: true}
 	if anchored != nil {
 		at[anchored.Size] = true
 	}

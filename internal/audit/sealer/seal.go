@@ -82,7 +82,7 @@ func (l Log) withDefaults() Log {
 
 // batch seals at most one batch; more tells whether there may be another.
 func (l Log) batch(ctx context.Context, conn *pgx.Conn) (r Result, more bool, err error) {
-	epoch, err := tree.Newest(ctx, conn, l.Log)
+	epoch, err := l.epoch(ctx, conn)
 	if err != nil {
 		return r, false, err
 	}
@@ -121,7 +121,7 @@ func (l Log) batch(ctx context.Context, conn *pgx.Conn) (r Result, more bool, er
 	if err != nil {
 		return r, false, err
 	}
-	size := max(head.Size, epoch.StartSize)
+	size := head.Size
 	next, err := l.extend(ctx, tx, hashes, size, &w)
 	if err != nil {
 		return r, false, err
@@ -171,12 +171,13 @@ func (l Log) checkpoint(ctx context.Context, tx pgx.Tx, epoch int, size int64, r
 	return signed, nil
 }
 
-// lock makes this the log's only sealer until the transaction's end.
+// lock makes this the log's only sealer until the transaction's end, unless another
+// epoch was begun since this one was read.
 func (l Log) lock(ctx context.Context, tx pgx.Tx, epoch int) error {
-	var locked int
-	err := tx.QueryRow(ctx, `SELECT epoch FROM `+l.Log.Table("audit_epoch")+`
-		WHERE epoch = $1 FOR UPDATE SKIP LOCKED`, epoch).Scan(&locked)
-	if errors.Is(err, pgx.ErrNoRows) {
+	var newest int
+	err := tx.QueryRow(ctx, `SELECT (SELECT max(epoch) FROM `+l.Log.Table("audit_epoch")+`) FROM `+l.Log.Table("audit_epoch")+`
+		WHERE epoch = $1 FOR UPDATE SKIP LOCKED`, epoch).Scan(&newest)
+	if errors.Is(err, pgx.ErrNoRows) || err == nil && newest != epoch {
 		return ErrBusy
 	}
 	if err != nil {
@@ -198,9 +199,11 @@ func (l Log) prove(ctx context.Context, tx pgx.Tx, epoch tree.Epoch, head tree.H
 			return nil, l.tampered("it was cut: %d entries are anchored, %d are sealed here", anchored.Size, head.Size)
 		}
 	}
-	size := max(head.Size, epoch.StartSize)
+	if head.Size < epoch.StartSize {
+		return nil, l.tampered("it was cut: epoch %d began with %d entries, %d are sealed here", epoch.Number, epoch.StartSize, head.Size)
+	}
 	f := frontier{}
-	root, err := f.read(stored, size)
+	root, err := f.read(stored, head.Size)
 	if errors.Is(err, tree.ErrMissingHash) {
 		return nil, l.tampered("stored hashes are missing")
 	}
@@ -216,6 +219,10 @@ func (l Log) prove(ctx context.Context, tx pgx.Tx, epoch tree.Epoch, head tree.H
 	}
 	if root != head.Root {
 		return nil, l.tampered("its stored hashes do not give the signed root of %d entries", head.Size)
+	}
+	if anchored == nil && epoch.StartSize > 0 {
+		// The statement is all that is kept outside of an epoch without an anchored head.
+		anchored = &Anchored{Size: epoch.StartSize, Root: epoch.Root}
 	}
 	if anchored == nil {
 		return f, nil
@@ -267,14 +274,18 @@ type window struct {
 // up to the oldest transaction that is still running: everything below has ended,
 // is in this snapshot, and nothing can join it.
 func (l Log) window(ctx context.Context, tx pgx.Tx, epoch tree.Epoch, head tree.Head) (window, error) {
+	var oldest uint64
+	if err := tx.QueryRow(ctx, "SELECT pg_snapshot_xmin(pg_current_snapshot())").Scan(&oldest); err != nil {
+		return window{}, fmt.Errorf("sealing log %s: %w", l.Log.Name(), err)
+	}
+	// Each head's range ended where the oldest transaction began then, which never goes back.
+	if head.XidTo > oldest {
+		return window{}, l.tampered("its newest head says that it sealed up to transaction %d, and %d still runs: the bound was moved, or the database is another", head.XidTo, oldest)
+	}
 	if head.Size > 0 && !head.WindowDone {
 		return window{from: head.XidFrom, to: head.XidTo, lastSeq: head.LastSeq, reopened: true}, nil
 	}
-	w := window{from: head.XidTo, lastSeq: epoch.MinSeq}
-	if err := tx.QueryRow(ctx, "SELECT pg_snapshot_xmin(pg_current_snapshot())").Scan(&w.to); err != nil {
-		return w, fmt.Errorf("sealing log %s: %w", l.Log.Name(), err)
-	}
-	return w, nil
+	return window{from: head.XidTo, to: oldest, lastSeq: epoch.MinSeq}, nil
 }
 
 // extend appends the window's next entries to the tree and stores leaves and

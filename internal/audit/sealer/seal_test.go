@@ -10,6 +10,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/caresphere/caresphere/internal/audit"
@@ -90,7 +91,7 @@ func (f *fixture) whole(t testing.TB, size int64) {
 	require.Equal(t, size, n)
 	root, err := tlog.TreeHash(n, reader)
 	require.NoError(t, err)
-	epoch, err := tree.Newest(ctx, f.super, f.log.Log)
+	epoch, err := tree.Newest(ctx, f.super, f.log.Log, note.VerifierList(f.log.Verifier))
 	require.NoError(t, err)
 	head, err := tree.Latest(ctx, f.super, f.log.Log, epoch.Number)
 	require.NoError(t, err)

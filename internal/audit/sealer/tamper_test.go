@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/mod/sumdb/note"
 
 	"github.com/caresphere/caresphere/internal/audit/audittest"
 	"github.com/caresphere/caresphere/internal/audit/tree"
@@ -188,7 +189,7 @@ func TestARestoreStartsAnEpoch(t *testing.T) {
 	last, err := f.log.Anchor.Last(ctx, f.log.Log.Origin(1))
 	require.NoError(t, err)
 	require.EqualValues(t, 9, last.Size) // what was lost stays on record
-	e, err := tree.Newest(ctx, f.super, f.log.Log)
+	e, err := tree.Newest(ctx, f.super, f.log.Log, note.VerifierList(f.log.Verifier))
 	require.NoError(t, err)
 	require.EqualValues(t, 7, e.StartSize)
 }

@@ -52,6 +52,28 @@ func Open(signed string, verifier note.Verifier) (Checkpoint, error) {
 	return Checkpoint{Origin: lines[0], Size: size, Root: root}, nil
 }
 
+// ParseVerifiers reads the audit keys among public lines, one a line, blank lines and
+// comments aside. Errors: a line that is no public key.
+func ParseVerifiers(lines string) (note.Verifiers, error) {
+	var known []note.Verifier
+	for l := range strings.Lines(lines) {
+		if l = strings.TrimSpace(l); l == "" || strings.HasPrefix(l, "#") {
+			continue
+		}
+		v, err := note.NewVerifier(l)
+		if err != nil {
+			return nil, fmt.Errorf("reading the audit log's public keys: %w", err)
+		}
+		if v.Name() == keyName {
+			known = append(known, v)
+		}
+	}
+	return note.VerifierList(known...), nil
+}
+
+// keyName is what the keys that sign checkpoints are named.
+const keyName = "caresphere-audit"
+
 // ParseSigner reads an encoded signing key and returns it with its verifier, and
 // the verifier's public line for those who check.
 func ParseSigner(encoded string) (note.Signer, note.Verifier, string, error) {

@@ -78,25 +78,6 @@ func Reader(ctx context.Context, q Querier, l audit.Log) tlog.HashReader {
 	})
 }
 
-// Epoch is one life of a log, from the start or from a restore on.
-type Epoch struct {
-	Number    int
-	StartSize int64
-	MinSeq    int64
-	StartedAt time.Time
-}
-
-// Newest returns the log's newest epoch.
-func Newest(ctx context.Context, q Querier, l audit.Log) (Epoch, error) {
-	var e Epoch
-	err := q.QueryRow(ctx, "SELECT epoch, start_size, min_seq, started_at FROM "+l.Table("audit_epoch")+" ORDER BY epoch DESC LIMIT 1").
-		Scan(&e.Number, &e.StartSize, &e.MinSeq, &e.StartedAt)
-	if err != nil {
-		return e, fmt.Errorf("reading the epoch of log %s: %w", l.Name(), err)
-	}
-	return e, nil
-}
-
 // Head is the newest checkpoint of an epoch with the bounds of what it sealed.
 type Head struct {
 	Size       int64
