@@ -32,7 +32,7 @@ func awaitSealed(ctx context.Context, db Reader, o Options) (epoch int, head tre
 		err := db.Read(ctx, func(tx pgx.Tx) error {
 			e, err := tree.Newest(ctx, tx, o.Log, o.Known)
 			if errors.Is(err, tree.ErrUnstated) {
-				return tenants.WrapError(tenants.KindIntegrity, "the audit trail is damaged", err)
+				return damaged(err)
 			}
 			if err != nil {
 				return err
@@ -41,8 +41,15 @@ func awaitSealed(ctx context.Context, db Reader, o Options) (epoch int, head tre
 			if head, err = tree.Latest(ctx, tx, o.Log, epoch); err != nil {
 				return err
 			}
-			return tx.QueryRow(ctx, `SELECT EXISTS (SELECT FROM `+o.Log.Table("audit_entry")+`
-				WHERE xid >= $1 AND xid < $2 AND seq > $3)`, head.SealedBelow(), bound, e.MinSeq).Scan(&open)
+			var next uint64
+			if err := tx.QueryRow(ctx, `SELECT EXISTS (SELECT FROM `+o.Log.Table("audit_entry")+`
+				WHERE xid >= $1 AND xid < $2 AND seq > $3), pg_snapshot_xmax(pg_current_snapshot())`, head.SealedBelow(), bound, e.MinSeq).Scan(&open, &next); err != nil {
+				return err
+			}
+			if max(head.XidFrom, head.XidTo) > next {
+				return damaged(fmt.Errorf("the newest head says that it sealed up to transaction %d, and the next is %d", head.XidTo, next))
+			}
+			return nil
 		})
 		if err != nil {
 			return 0, head, fmt.Errorf("waiting for the audit sealer: %w", err)
@@ -64,4 +71,9 @@ func awaitSealed(ctx context.Context, db Reader, o Options) (epoch int, head tre
 			return 0, head, err
 		}
 	}
+}
+
+// damaged is the error for tables that cannot be what the sealer left.
+func damaged(err error) error {
+	return tenants.WrapError(tenants.KindIntegrity, "the audit trail is damaged", err)
 }

@@ -1,6 +1,7 @@
 package export_test
 
 import (
+	"fmt"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -45,4 +46,22 @@ func TestAnEpochThatNobodySignedIsNotExported(t *testing.T) {
 	require.Equal(t, 2, r.Epoch)
 	f.sealer.Verifier = setup(t).sealer.Verifier
 	f.refused(t, "by another key")
+}
+
+// A bound that lies ahead says of every new entry that it is sealed, and so of none
+// that it is missing.
+func TestABoundThatLiesAheadIsNotExported(t *testing.T) {
+	f := setup(t)
+	f.write(t, 3)
+	require.True(t, f.verify(t, f.export(t, export.CSV, audit.Filter{})).OK)
+	heads := f.Log().Table("audit_checkpoint")
+	var to uint64
+	require.NoError(t, f.super.QueryRow(ctx, "SELECT xid_to FROM "+heads).Scan(&to))
+	f.write(t, 2)
+	tamper(t, f, "UPDATE "+heads+" SET xid_to = '1000000000000000000'", "audit_checkpoint")
+	f.refused(t, "ahead")
+	tamper(t, f, fmt.Sprintf("UPDATE %s SET xid_to = '%d'", heads, to), "audit_checkpoint")
+	r := f.verify(t, f.export(t, export.CSV, audit.Filter{}))
+	require.Empty(t, r.Problems)
+	require.EqualValues(t, 5, r.Entries)
 }

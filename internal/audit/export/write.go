@@ -184,7 +184,7 @@ func (x *exporter) leaf(rows pgx.Rows) (line, error) {
 	}
 	e, err := row.Entry(x.Log)
 	if err != nil {
-		return l, tenants.WrapError(tenants.KindIntegrity, "the audit trail is damaged", err)
+		return l, damaged(err)
 	}
 	if !x.Filter.Match(&e) {
 		l.kind = record.LineWithheld
@@ -219,13 +219,10 @@ func (x *exporter) block(lines []line, proof line) error {
 
 // prove makes the block line of the block that begins at the leaf.
 func (x *exporter) prove(stored tlog.HashReader, first int64) (line, error) {
-	damaged := func(err error) (line, error) {
-		return line{}, tenants.WrapError(tenants.KindIntegrity, "the audit trail is damaged", err)
-	}
 	count := min(record.BlockSize, x.head.Size-first)
 	proof, err := tlog.ProveRecord(x.head.Size, first, stored)
 	if err != nil {
-		return damaged(err)
+		return line{}, damaged(err)
 	}
 	// The path of the block's first leaf begins inside the block: what is left
 	// after that part is the path of the block.
@@ -234,11 +231,11 @@ func (x *exporter) prove(stored tlog.HashReader, first int64) (line, error) {
 		inside++
 	}
 	if inside > len(proof) {
-		return damaged(fmt.Errorf("the proof of leaf %d is too short", first))
+		return line{}, damaged(fmt.Errorf("the proof of leaf %d is too short", first))
 	}
 	root, err := blockRoot(stored, first, count)
 	if err != nil {
-		return damaged(err)
+		return line{}, damaged(err)
 	}
 	b := record.Block{Count: int(count), Root: hex.EncodeToString(root[:]), Path: []string{}}
 	for _, h := range proof[inside:] {

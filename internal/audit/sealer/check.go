@@ -88,6 +88,14 @@ func (l Log) Check(ctx context.Context) (CheckReport, error) {
 			report.add(-1, 0, "the leaves do not give the anchored root of %d entries", anchored.Size)
 		}
 	}
+	// After the head was read, so that it can only have grown.
+	var oldest uint64
+	if err := l.Pool.QueryRow(ctx, "SELECT pg_snapshot_xmin(pg_current_snapshot())").Scan(&oldest); err != nil {
+		return report, fmt.Errorf("checking log %s: %w", l.Log.Name(), err)
+	}
+	if ahead(head, oldest) {
+		report.add(-1, 0, movedBound, head.XidTo, oldest)
+	}
 	return report, l.leftOut(ctx, &report, epoch, head)
 }
 

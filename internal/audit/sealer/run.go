@@ -67,7 +67,7 @@ func New(cfg Config) (*Sealer, error) {
 	s := &Sealer{cfg: cfg, metrics: newMetrics(cfg.Registerer)}
 	for _, src := range cfg.Sources {
 		s.units = append(s.units, &unit{s: s, src: src, signer: signer, verifier: verifier,
-			known: map[string]audit.Log{}, dirty: map[string]time.Time{}, swept: map[string]bool{}, running: map[string]bool{},
+			known: map[string]audit.Log{}, dirty: map[string]time.Time{}, swept: map[string]bool{}, running: map[string]bool{}, looks: map[string]bool{},
 			wake: make(chan struct{}, 1), slots: make(chan struct{}, cfg.Workers)})
 	}
 	return s, nil
@@ -109,6 +109,7 @@ type unit struct {
 	dirty   map[string]time.Time // tags to seal, and from when on
 	swept   map[string]bool      // tags to look at once nothing is left to seal
 	running map[string]bool      // tags being sealed
+	looks   map[string]bool      // of these, whose whole look it is
 	wake    chan struct{}
 	slots   chan struct{}
 	work    sync.WaitGroup
@@ -265,6 +266,7 @@ func (u *unit) next(now time.Time) (l audit.Log, ok bool, wait time.Duration) {
 		}
 		delete(u.swept, tag)
 		if l, ok = u.begin(tag); ok {
+			u.looks[tag] = true
 			return l, true, 0
 		}
 	}
@@ -284,9 +286,17 @@ func (u *unit) seal(ctx context.Context, l audit.Log) {
 	tag, start := l.Tag(), time.Now()
 	sctx, cancel := context.WithTimeout(ctx, u.s.cfg.Timeout)
 	defer cancel()
-	r, err := Log{Log: l, Pool: u.src.Pool, Anchor: u.src.Anchor, Signer: u.signer, Verifier: u.verifier, Batch: u.s.cfg.Batch}.Seal(sctx)
+	u.mu.Lock()
+	recent := time.Duration(0)
+	if u.looks[tag] {
+		// Each look begins before the one before it.
+		recent = 2 * u.s.cfg.Whole
+	}
+	u.mu.Unlock()
+	r, err := Log{Log: l, Pool: u.src.Pool, Anchor: u.src.Anchor, Signer: u.signer, Verifier: u.verifier, Batch: u.s.cfg.Batch, Recent: recent}.Seal(sctx)
 	u.mu.Lock()
 	delete(u.running, tag)
+	delete(u.looks, tag)
 	u.mu.Unlock()
 	u.signal() // it may have been marked again meanwhile
 	if ctx.Err() != nil {

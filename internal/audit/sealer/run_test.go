@@ -69,6 +69,15 @@ func newCell(t *testing.T) *cell {
 	return c
 }
 
+// fixture seals the tenant's log with the cell's key and anchor.
+func (c *cell) fixture(t *testing.T, n *audittest.Tenant) *fixture {
+	t.Helper()
+	signer, verifier, _, err := tree.ParseSigner(c.key)
+	require.NoError(t, err)
+	return &fixture{Tenant: n, super: audittest.Connect(t, "super", c.database),
+		log: Log{Log: n.Log(), Pool: c.pool, Anchor: c.anchor, Signer: signer, Verifier: verifier}}
+}
+
 // anchored waits until the tenant's log is anchored at the size.
 func (c *cell) anchored(t *testing.T, n *audittest.Tenant, size int64) {
 	t.Helper()
@@ -195,12 +204,7 @@ func TestALostConnectionIsOpenedAgain(t *testing.T) {
 func TestTamperingIsAnAlertAndStopsThatLogOnly(t *testing.T) {
 	c := newCell(t)
 	bad, good := c.tenant(t), c.tenant(t)
-	_, verifier, _, err := tree.ParseSigner(c.key)
-	require.NoError(t, err)
-	signer, _, _, err := tree.ParseSigner(c.key)
-	require.NoError(t, err)
-	f := &fixture{Tenant: bad, super: audittest.Connect(t, "super", c.database),
-		log: Log{Log: bad.Log(), Pool: c.pool, Anchor: c.anchor, Signer: signer, Verifier: verifier}}
+	f := c.fixture(t, bad)
 	f.write(t, 3)
 	f.sealTo(t, 3)
 	f.tamper(t, "audit_leaf", "UPDATE ")
@@ -232,7 +236,7 @@ func TestABadKeyIsRefused(t *testing.T) {
 // them for its seal: that one is next, once it is due.
 func TestAFreshEntryIsSealedBeforeASweepIsOver(t *testing.T) {
 	u := &unit{s: &Sealer{cfg: Config{Debounce: time.Minute}}, known: map[string]audit.Log{}, dirty: map[string]time.Time{},
-		swept: map[string]bool{}, running: map[string]bool{}, wake: make(chan struct{}, 1)}
+		swept: map[string]bool{}, running: map[string]bool{}, looks: map[string]bool{}, wake: make(chan struct{}, 1)}
 	for range 1000 {
 		l := aLog(tenants.NewID())
 		u.known[l.Tag()], u.swept[l.Tag()] = l, true

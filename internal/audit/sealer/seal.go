@@ -49,6 +49,9 @@ type Log struct {
 	Verifier note.Verifier
 	// Batch is how many entries one transaction seals; 20,000 if zero.
 	Batch int
+	// Recent is how far back Seal looks for entries that were passed over: it does not
+	// if zero.
+	Recent time.Duration
 }
 
 // Seal seals every entry that no running transaction can still come before, signs
@@ -70,6 +73,7 @@ func (l Log) Seal(ctx context.Context) (Result, error) {
 		if err != nil || !more {
 			return total, err
 		}
+		l.Recent = 0 // once is enough
 	}
 }
 
@@ -119,6 +123,9 @@ func (l Log) batch(ctx context.Context, conn *pgx.Conn) (r Result, more bool, er
 	}
 	w, err := l.window(ctx, tx, epoch, head)
 	if err != nil {
+		return r, false, err
+	}
+	if err := l.passed(ctx, tx, epoch, head); err != nil {
 		return r, false, err
 	}
 	size := head.Size
@@ -249,6 +256,10 @@ func (l Log) anchor(ctx context.Context, epoch tree.Epoch, size int64, root tlog
 // insertError turns a collision with another sealer's rows into ErrBusy: the
 // snapshot was taken before that one's commit.
 func (l Log) insertError(err error) error {
+	// The other sealer's leaves have the indexes too, which are looked at first.
+	if pg.IsUnique(err, "audit_leaf_seq") {
+		return l.tampered("an entry has a leaf already that is not sealed by its newest head: the head's bound was moved back, or a leaf put in")
+	}
 	if pg.IsUnique(err, "") || pg.IsCode(err, "40001") {
 		return ErrBusy
 	}
@@ -257,35 +268,6 @@ func (l Log) insertError(err error) error {
 
 func (l Log) tampered(format string, args ...any) error {
 	return &TamperError{Log: l.Log.Name(), What: fmt.Sprintf(format, args...)}
-}
-
-// window is the range of transaction ids that a batch takes entries from.
-type window struct {
-	from, to uint64
-	// lastSeq is the last sequence number taken of the range.
-	lastSeq int64
-	// done: the range holds no more.
-	done bool
-	// reopened: an earlier batch began the range and saw that it holds more.
-	reopened bool
-}
-
-// window continues the range that the last head left open, or opens the next one
-// up to the oldest transaction that is still running: everything below has ended,
-// is in this snapshot, and nothing can join it.
-func (l Log) window(ctx context.Context, tx pgx.Tx, epoch tree.Epoch, head tree.Head) (window, error) {
-	var oldest uint64
-	if err := tx.QueryRow(ctx, "SELECT pg_snapshot_xmin(pg_current_snapshot())").Scan(&oldest); err != nil {
-		return window{}, fmt.Errorf("sealing log %s: %w", l.Log.Name(), err)
-	}
-	// Each head's range ended where the oldest transaction began then, which never goes back.
-	if head.XidTo > oldest {
-		return window{}, l.tampered("its newest head says that it sealed up to transaction %d, and %d still runs: the bound was moved, or the database is another", head.XidTo, oldest)
-	}
-	if head.Size > 0 && !head.WindowDone {
-		return window{from: head.XidFrom, to: head.XidTo, lastSeq: head.LastSeq, reopened: true}, nil
-	}
-	return window{from: head.XidTo, to: oldest, lastSeq: epoch.MinSeq}, nil
 }
 
 // extend appends the window's next entries to the tree and stores leaves and

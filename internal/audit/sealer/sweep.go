@@ -127,7 +127,7 @@ func (u *unit) written(ctx context.Context, logs []audit.Log) ([]audit.Log, map[
 }
 
 // behind returns those of the logs that have entries of transactions after the last
-// sealing, or were left in the middle of one.
+// sealing, were left in the middle of one, or say that it reached what has not been yet.
 func (u *unit) behind(ctx context.Context, logs []audit.Log) ([]audit.Log, error) {
 	ctx, cancel := context.WithTimeout(ctx, u.s.cfg.Timeout)
 	defer cancel()
@@ -139,8 +139,8 @@ func (u *unit) behind(ctx context.Context, logs []audit.Log) ([]audit.Log, error
 		// By transaction and not by seq: one that began before the last sealing and
 		// committed after it has smaller numbers.
 		latest := " FROM " + l.Table("audit_checkpoint") + " ORDER BY epoch DESC, tree_size DESC LIMIT 1"
-		fmt.Fprintf(&sql, "SELECT %d WHERE NOT coalesce((SELECT window_done%s), true) OR EXISTS (SELECT FROM %s WHERE xid >= coalesce((SELECT xid_to%s), '0'))",
-			i, latest, l.Table("audit_entry"), latest)
+		fmt.Fprintf(&sql, `SELECT %d WHERE NOT coalesce((SELECT window_done%[2]s), true) OR EXISTS (SELECT FROM %[3]s WHERE xid >= coalesce((SELECT xid_to%[2]s), '0'))
+			OR (SELECT xid_to%[2]s) > pg_snapshot_xmin(pg_current_snapshot())`, i, latest, l.Table("audit_entry"))
 	}
 	conn, err := u.src.Pool.Acquire(ctx)
 	if err != nil {
