@@ -38,13 +38,13 @@ func (p *plane) background(ctx context.Context) *sync.WaitGroup {
 	return &wg
 }
 
-// housekeep removes what no rule looks at any more.
+// housekeep removes what no rule looks at any more, and the sign-ups that nobody confirmed.
 func (p *plane) housekeep(ctx context.Context, report func(error)) {
 	tick := time.NewTicker(housekeepEvery)
 	defer tick.Stop()
 	for {
 		for _, purge := range []func(context.Context) error{
-			p.counter.Purge, p.customers.gate.Purge,
+			p.counter.Purge, p.customers.gate.Purge, p.members.Lapse,
 			func(ctx context.Context) error { return idempotency.Purge(ctx, p.pool) },
 		} {
 			if err := purge(ctx); err != nil {

@@ -43,7 +43,7 @@ func TestMemberIsInvitedForTheDataPlane(t *testing.T) {
 	assert.Equal(t, http.StatusOK, worker.post("/internal/v1/invitations", body).status)
 	assert.Equal(t, letters, w.count(t, "SELECT count(*) FROM mail WHERE recipient = $1", email), "no letter to who is there already")
 
-	other := w.signedUp(t)
+	other := w.confirmed(t)
 	before := w.rows(t)
 	for name, c := range map[string]struct {
 		body   map[string]any

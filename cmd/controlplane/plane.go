@@ -103,7 +103,7 @@ func (p *plane) wireIdentity() error {
 		return err
 	}
 	p.members = members.New(p.pool, p.customers.ids, s.PublicOrigin)
-	p.signups = signup.New(p.pool, p.members, p.counter, p.customers.rules, s.PublicOrigin)
+	p.signups = signup.New(p.pool, p.members, p.counter, p.customers.rules, members.SignUpLifetime, s.PublicOrigin)
 	p.customers.site.Progress = p.members
 	return nil
 }

@@ -17,7 +17,7 @@ import (
 func TestSignUpDoesNotTellWhoHasAnAccount(t *testing.T) {
 	t.Parallel()
 	w := start(t)
-	o := w.signedUp(t)
+	o := w.confirmed(t)
 	stranger := w.person(t)
 	slug := unique("other")
 	known := stranger.post("/api/v1/signups", signUpBody(slug, strings.ToUpper(o.email)))

@@ -28,7 +28,7 @@ import (
 // the account's holder asks for a new code on the recovery page.
 const InvitationLifetime = 48 * time.Hour
 
-// timeout bounds an enrolment: the database and up to three calls of Kratos.
+// timeout bounds an enrolment: the database and up to four calls of Kratos.
 const timeout = 10 * time.Second
 
 // Identities is what enrolment needs of Kratos.
@@ -36,6 +36,7 @@ type Identities interface {
 	CreateIdentity(ctx context.Context, n identity.NewIdentity) (id tenants.ID, created bool, err error)
 	Adopt(ctx context.Context, id tenants.ID, n identity.NewIdentity) error
 	RecoveryCode(ctx context.Context, id tenants.ID, lifetime time.Duration) (code, flowID string, err error)
+	Remove(ctx context.Context, id tenants.ID) error
 }
 
 // Service enrols people. It is safe for concurrent use.
@@ -52,20 +53,28 @@ func New(pool *pgxpool.Pool, ids Identities, origin string) *Service {
 
 // Enrol makes the account of a person in the caller's transaction, with the
 // identity and the letter, and sets a.IdentityID. registered is true, and nothing
-// was made, when the address has an account already.
+// was made, when the address has an account already. An account of a sign-up that
+// nobody confirmed is none: anybody can sign up with anybody's address, so it gives
+// way, by whose request the actor tells.
 //
 // Kratos is not part of the transaction: when that fails afterwards, the identity
 // stays without an account, and the next enrolment of the address adopts it. The
 // lock on the address keeps two enrolments from adopting the same one.
-func (s *Service) Enrol(ctx context.Context, tx pgx.Tx, a *store.CreateAccountParams, slug, organization string, letter mail.Template) (registered bool, err error) {
+func (s *Service) Enrol(ctx context.Context, tx pgx.Tx, by tenants.Actor, a *store.CreateAccountParams, slug, organization string, letter mail.Template) (registered bool, err error) {
 	q := store.New(tx)
 	if err := q.LockEmail(ctx, a.Email); err != nil {
 		return false, fmt.Errorf("locking an address: %w", err)
 	}
-	if _, err := q.AccountByEmail(ctx, a.Email); err == nil {
-		return true, nil
-	} else if !errors.Is(err, pgx.ErrNoRows) {
+	switch have, err := q.LockAccountByEmail(ctx, a.Email); {
+	case errors.Is(err, pgx.ErrNoRows):
+	case err != nil:
 		return false, fmt.Errorf("looking for an account: %w", err)
+	case !have.GivesWay || have.OrganizationID == a.OrganizationID:
+		return true, nil
+	default:
+		if err := s.giveWay(ctx, tx, by, have); err != nil {
+			return false, err
+		}
 	}
 	n := identity.NewIdentity{Email: a.Email, Name: a.Name, OrganizationID: a.OrganizationID, Slug: slug}
 	id, created, err := s.ids.CreateIdentity(ctx, n)
@@ -131,7 +140,8 @@ func (s *Service) Invite(ctx context.Context, organization tenants.ID, email, na
 			return fmt.Errorf("reading the organization: %w", err)
 		}
 		a := store.CreateAccountParams{OrganizationID: organization, Email: email, Name: name}
-		registered, err := s.Enrol(ctx, tx, &a, org.Slug, org.LegalName, mail.MemberInvitation)
+		by := tenants.Actor{Kind: tenants.ActorSystem, RequestID: requestID}
+		registered, err := s.Enrol(ctx, tx, by, &a, org.Slug, org.LegalName, mail.MemberInvitation)
 		if err != nil {
 			return err
 		}
@@ -139,7 +149,7 @@ func (s *Service) Invite(ctx context.Context, organization tenants.ID, email, na
 			return s.inviteAgain(ctx, tx, organization, email, org.LegalName, &id)
 		}
 		id = a.IdentityID
-		return audit.Insert(ctx, tx, tenants.Actor{Kind: tenants.ActorSystem, RequestID: requestID}, audit.Event{
+		return audit.Insert(ctx, tx, by, audit.Event{
 			Action: "account.invited", RecordType: "account", RecordID: id.String(), OrganizationID: organization})
 	})
 	return id, err

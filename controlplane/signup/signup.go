@@ -3,7 +3,8 @@
 //
 // It owns the rules of the sign-up form. Everything is made in one transaction
 // with its audit entry and its letter, and nothing of it can act before its owner
-// has used the mailed code. It never tells a stranger whether an address has an
+// has used the mailed code; until then it gives way to another enrolment of the
+// address, and it lapses. It never tells a stranger whether an address has an
 // account: the answer, the slug it reserves and the time it takes are the same,
 // and only the address' owner learns it, by letter.
 package signup
@@ -36,7 +37,8 @@ const (
 
 // Accounts enrols the first owner; see members.Service.
 type Accounts interface {
-	Enrol(ctx context.Context, tx pgx.Tx, a *store.CreateAccountParams, slug, organization string, letter mail.Template) (registered bool, err error)
+	Release(ctx context.Context, tx pgx.Tx, by tenants.Actor, email, fingerprint string) error
+	Enrol(ctx context.Context, tx pgx.Tx, by tenants.Actor, a *store.CreateAccountParams, slug, organization string, letter mail.Template) (registered bool, err error)
 }
 
 // Limiter counts tries; see attempts.Counter.
@@ -51,12 +53,14 @@ type Service struct {
 	accounts Accounts
 	limiter  Limiter
 	rules    attempts.Rules
+	lifetime time.Duration
 	origin   string
 }
 
-// New returns a Service whose letters link to the public origin.
-func New(pool *pgxpool.Pool, accounts Accounts, limiter Limiter, rules attempts.Rules, origin string) *Service {
-	return &Service{pool: pool, accounts: accounts, limiter: limiter, rules: rules, origin: origin}
+// New returns a Service whose letters link to the public origin. A sign-up that nobody
+// confirms lapses after the lifetime; see members.Lapse.
+func New(pool *pgxpool.Pool, accounts Accounts, limiter Limiter, rules attempts.Rules, lifetime time.Duration, origin string) *Service {
+	return &Service{pool: pool, accounts: accounts, limiter: limiter, rules: rules, lifetime: lifetime, origin: origin}
 }
 
 // Result is the answer to every sign-up that was taken, whether or not the
@@ -124,15 +128,18 @@ func (s *Service) take(ctx context.Context, r Request, repeat idempotency.Reques
 
 func (s *Service) make(ctx context.Context, tx pgx.Tx, r Request, slug string, info session.Info) (Result, error) {
 	q := store.New(tx)
-	org := tenants.NewID()
+	org, by, address := tenants.NewID(), session.Anonymous(info), s.limiter.Fingerprint(r.Email)
+	if err := s.accounts.Release(ctx, tx, by, r.Email, address); err != nil {
+		return Result{}, err
+	}
 	// The slug first: whether it is taken must not depend on the address.
 	err := q.CreateOrganization(ctx, store.CreateOrganizationParams{ID: org, Slug: slug, LegalName: r.LegalName,
-		CareSetting: string(r.CareSetting), State: string(tenants.StatePending)})
+		CareSetting: string(r.CareSetting), State: string(tenants.StatePending), LifetimeSeconds: s.lifetime.Seconds(), SignUpAddress: &address})
 	if err != nil {
 		return Result{}, fmt.Errorf("making an organization: %w", err)
 	}
 	a := store.CreateAccountParams{OrganizationID: org, Email: r.Email, Name: r.OwnerName, FirstOwner: true}
-	registered, err := s.accounts.Enrol(ctx, tx, &a, slug, r.LegalName, mail.Invitation)
+	registered, err := s.accounts.Enrol(ctx, tx, by, &a, slug, r.LegalName, mail.Invitation)
 	if err != nil {
 		return Result{}, err
 	}
@@ -141,19 +148,19 @@ func (s *Service) make(ctx context.Context, tx pgx.Tx, r Request, slug string, i
 	if registered {
 		ev.Outcome = audit.OutcomeDenied
 		ev.Detail["reason"] = "address_has_account"
-		ev.Detail["address"] = s.limiter.Fingerprint(r.Email)
+		ev.Detail["address"] = address
 		if err := s.refuseQuietly(ctx, tx, org, r.Email); err != nil {
 			return Result{}, err
 		}
 	}
-	if err := audit.Insert(ctx, tx, session.Anonymous(info), ev); err != nil {
+	if err := audit.Insert(ctx, tx, by, ev); err != nil {
 		return Result{}, err
 	}
 	return Result{OrganizationID: org, Slug: slug, Status: StatusInvited}, nil
 }
 
-// refuseQuietly closes the organization that nobody will own. Its slug stays
-// taken, as it would have: a second sign-up with it must not tell the two apart.
+// refuseQuietly closes the organization that nobody will own. Its slug stays taken
+// until it lapses, as it would have: a second sign-up with it must not tell the two apart.
 func (s *Service) refuseQuietly(ctx context.Context, tx pgx.Tx, org tenants.ID, email string) error {
 	q := store.New(tx)
 	if err := q.CloseSignUp(ctx, store.CloseSignUpParams{ID: org, State: string(tenants.StateClosed), StateReason: "the address has an account"}); err != nil {

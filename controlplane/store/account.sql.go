@@ -114,6 +114,35 @@ func (q *Queries) ListAccounts(ctx context.Context, organizationID tenants.ID) (
 	return items, nil
 }
 
+const lockAccountByEmail = `-- name: LockAccountByEmail :one
+SELECT a.identity_id, a.organization_id, o.state,
+       (a.email_verified_at IS NULL AND (o.state = 'closed' OR o.state = 'pending' AND o.sign_up_lapses_at IS NOT NULL))::boolean AS gives_way
+FROM account a JOIN organization o ON o.id = a.organization_id
+WHERE a.email = $1 FOR UPDATE OF a
+`
+
+type LockAccountByEmailRow struct {
+	IdentityID     tenants.ID
+	OrganizationID tenants.ID
+	State          string
+	GivesWay       bool
+}
+
+// The account of an address, which nobody proves or removes until the transaction
+// ends, and whether it gives way: nobody proved the address, and its organization is
+// a sign-up that nobody confirmed, or is closed.
+func (q *Queries) LockAccountByEmail(ctx context.Context, email string) (LockAccountByEmailRow, error) {
+	row := q.db.QueryRow(ctx, lockAccountByEmail, email)
+	var i LockAccountByEmailRow
+	err := row.Scan(
+		&i.IdentityID,
+		&i.OrganizationID,
+		&i.State,
+		&i.GivesWay,
+	)
+	return i, err
+}
+
 const markAccountReady = `-- name: MarkAccountReady :execrows
 UPDATE account SET ready_at = now() WHERE identity_id = $1 AND ready_at IS NULL
 `
@@ -126,16 +155,22 @@ func (q *Queries) MarkAccountReady(ctx context.Context, identityID tenants.ID) (
 	return result.RowsAffected(), nil
 }
 
-const markAccountVerified = `-- name: MarkAccountVerified :execrows
-UPDATE account SET email_verified_at = now() WHERE identity_id = $1 AND email_verified_at IS NULL
+const markAccountVerified = `-- name: MarkAccountVerified :one
+WITH verified AS (
+    UPDATE account SET email_verified_at = now() WHERE identity_id = $1 AND email_verified_at IS NULL
+    RETURNING organization_id),
+confirmed AS (
+    UPDATE organization o SET sign_up_lapses_at = NULL FROM verified v
+    WHERE o.id = v.organization_id AND o.sign_up_lapses_at IS NOT NULL AND o.state = 'pending' RETURNING o.id)
+SELECT count(*) FROM verified
 `
 
+// The first proof of an address is also what confirms a sign-up.
 func (q *Queries) MarkAccountVerified(ctx context.Context, identityID tenants.ID) (int64, error) {
-	result, err := q.db.Exec(ctx, markAccountVerified, identityID)
-	if err != nil {
-		return 0, err
-	}
-	return result.RowsAffected(), nil
+	row := q.db.QueryRow(ctx, markAccountVerified, identityID)
+	var count int64
+	err := row.Scan(&count)
+	return count, err
 }
 
 const provisionerSeen = `-- name: ProvisionerSeen :one
@@ -148,4 +183,15 @@ func (q *Queries) ProvisionerSeen(ctx context.Context) (float64, error) {
 	var seconds float64
 	err := row.Scan(&seconds)
 	return seconds, err
+}
+
+const withdrawAccount = `-- name: WithdrawAccount :one
+SELECT withdraw_account($1)
+`
+
+func (q *Queries) WithdrawAccount(ctx context.Context, identityID tenants.ID) (bool, error) {
+	row := q.db.QueryRow(ctx, withdrawAccount, identityID)
+	var withdraw_account bool
+	err := row.Scan(&withdraw_account)
+	return withdraw_account, err
 }

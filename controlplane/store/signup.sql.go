@@ -28,16 +28,18 @@ func (q *Queries) CloseSignUp(ctx context.Context, arg CloseSignUpParams) error 
 }
 
 const createOrganization = `-- name: CreateOrganization :exec
-INSERT INTO organization (id, slug, legal_name, care_setting, state)
-VALUES ($1, $2, $3, $4, $5)
+INSERT INTO organization (id, slug, legal_name, care_setting, state, sign_up_lapses_at, sign_up_address)
+VALUES ($1, $2, $3, $4, $5, now() + make_interval(secs => $6::float8), $7)
 `
 
 type CreateOrganizationParams struct {
-	ID          tenants.ID
-	Slug        string
-	LegalName   string
-	CareSetting string
-	State       string
+	ID              tenants.ID
+	Slug            string
+	LegalName       string
+	CareSetting     string
+	State           string
+	LifetimeSeconds float64
+	SignUpAddress   *string
 }
 
 func (q *Queries) CreateOrganization(ctx context.Context, arg CreateOrganizationParams) error {
@@ -47,8 +49,74 @@ func (q *Queries) CreateOrganization(ctx context.Context, arg CreateOrganization
 		arg.LegalName,
 		arg.CareSetting,
 		arg.State,
+		arg.LifetimeSeconds,
+		arg.SignUpAddress,
 	)
 	return err
+}
+
+const endSignUp = `-- name: EndSignUp :execrows
+UPDATE organization SET state = 'closed', state_reason = $1, updated_at = now()
+WHERE id = $2 AND state = 'pending' AND sign_up_lapses_at IS NOT NULL
+`
+
+type EndSignUpParams struct {
+	StateReason string
+	ID          tenants.ID
+}
+
+// Closes a sign-up that nobody confirmed; its short name stays taken until it lapses.
+func (q *Queries) EndSignUp(ctx context.Context, arg EndSignUpParams) (int64, error) {
+	result, err := q.db.Exec(ctx, endSignUp, arg.StateReason, arg.ID)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
+const lapseSignUp = `-- name: LapseSignUp :execrows
+UPDATE organization SET state = 'closed', updated_at = now(), sign_up_lapses_at = NULL,
+    state_reason = CASE state WHEN 'pending' THEN $1 ELSE state_reason END,
+    slug = slug || '~' || replace(id::text, '-', '')
+WHERE id = $2 AND sign_up_lapses_at <= now() AND state IN ('pending', 'closed')
+`
+
+type LapseSignUpParams struct {
+	StateReason string
+	ID          tenants.ID
+}
+
+// As ReleaseSignUps, for one whose time is over.
+func (q *Queries) LapseSignUp(ctx context.Context, arg LapseSignUpParams) (int64, error) {
+	result, err := q.db.Exec(ctx, lapseSignUp, arg.StateReason, arg.ID)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
+const lapsedSignUps = `-- name: LapsedSignUps :many
+SELECT id FROM organization WHERE sign_up_lapses_at <= now() ORDER BY sign_up_lapses_at LIMIT $1
+`
+
+func (q *Queries) LapsedSignUps(ctx context.Context, batch int32) ([]tenants.ID, error) {
+	rows, err := q.db.Query(ctx, lapsedSignUps, batch)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []tenants.ID{}
+	for rows.Next() {
+		var id tenants.ID
+		if err := rows.Scan(&id); err != nil {
+			return nil, err
+		}
+		items = append(items, id)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const onboardingOrganization = `-- name: OnboardingOrganization :one
@@ -82,4 +150,39 @@ func (q *Queries) OnboardingOrganization(ctx context.Context, id tenants.ID) (On
 		&i.BaaState,
 	)
 	return i, err
+}
+
+const releaseSignUps = `-- name: ReleaseSignUps :many
+UPDATE organization SET state = 'closed', updated_at = now(), sign_up_lapses_at = NULL,
+    state_reason = CASE state WHEN 'pending' THEN $1 ELSE state_reason END,
+    slug = slug || '~' || replace(id::text, '-', '')
+WHERE sign_up_address = $2 AND sign_up_lapses_at IS NOT NULL AND state IN ('pending', 'closed')
+RETURNING id
+`
+
+type ReleaseSignUpsParams struct {
+	StateReason   string
+	SignUpAddress *string
+}
+
+// Closes the sign-ups of an address that nobody confirmed and frees their short
+// names: with the mark that no short name has, nothing can be found by them.
+func (q *Queries) ReleaseSignUps(ctx context.Context, arg ReleaseSignUpsParams) ([]tenants.ID, error) {
+	rows, err := q.db.Query(ctx, releaseSignUps, arg.StateReason, arg.SignUpAddress)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []tenants.ID{}
+	for rows.Next() {
+		var id tenants.ID
+		if err := rows.Scan(&id); err != nil {
+			return nil, err
+		}
+		items = append(items, id)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }

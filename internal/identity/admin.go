@@ -102,6 +102,22 @@ func (c *Client) Disable(ctx context.Context, id tenants.ID) error {
 	return c.EndSessions(ctx, id)
 }
 
+// Remove removes the identity with its sessions and the codes that were made for it.
+// It is not an error if there is none.
+func (c *Client) Remove(ctx context.Context, id tenants.ID) error {
+	if err := c.needAdmin(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	resp, err := c.admin.IdentityAPI.DeleteIdentity(ctx, id.String()).Execute()
+	closeBody(resp)
+	if err != nil && (resp == nil || resp.StatusCode != http.StatusNotFound) {
+		return translate("removing an identity", resp, err)
+	}
+	return nil
+}
+
 func op(verb, path string, value any) ory.JsonPatch {
 	p := ory.NewJsonPatch(verb, path)
 	p.Value = value

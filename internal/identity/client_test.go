@@ -53,6 +53,10 @@ func TestIdentityIsMadeOnce(t *testing.T) {
 	require.NoError(t, c.EndSessions(ctx, id), "none to end")
 	require.NoError(t, c.EndSession(ctx, tenants.NewID()), "none to end")
 	require.NoError(t, c.Disable(ctx, id))
+	require.NoError(t, c.Remove(ctx, id))
+	_, err = c.Find(ctx, n.Email)
+	assert.True(t, tenants.IsKind(err, tenants.KindNotFound), "%v", err)
+	require.NoError(t, c.Remove(ctx, id), "none to remove")
 }
 
 func TestEveryIdentityIsListedOnce(t *testing.T) {
