@@ -36,6 +36,7 @@ type Identities interface {
 	CreateIdentity(ctx context.Context, n identity.NewIdentity) (id tenants.ID, created bool, err error)
 	Adopt(ctx context.Context, id tenants.ID, n identity.NewIdentity) error
 	RecoveryCode(ctx context.Context, id tenants.ID, lifetime time.Duration) (code, flowID string, err error)
+	Find(ctx context.Context, email string) (tenants.ID, error)
 	Remove(ctx context.Context, id tenants.ID) error
 }
 

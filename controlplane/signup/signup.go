@@ -30,8 +30,8 @@ import (
 
 const (
 	timeout = 10 * time.Second
-	// floor is the least time that an answer takes; it covers the difference
-	// between an address with an account and one without.
+	// floor is the least time that an answer takes, a refusal too; it covers the
+	// difference between an address with an account and one without.
 	floor = 400 * time.Millisecond
 )
 
@@ -39,6 +39,7 @@ const (
 type Accounts interface {
 	Release(ctx context.Context, tx pgx.Tx, by tenants.Actor, email, fingerprint string) error
 	Enrol(ctx context.Context, tx pgx.Tx, by tenants.Actor, a *store.CreateAccountParams, slug, organization string, letter mail.Template) (registered bool, err error)
+	Resemble(ctx context.Context, email string) error
 }
 
 // Limiter counts tries; see attempts.Counter.
@@ -96,9 +97,7 @@ func (s *Service) SignUp(ctx context.Context, r Request, idempotencyKey string, 
 	}
 	began := time.Now()
 	answer, err := s.take(ctx, r, repeat, info)
-	if err == nil {
-		_ = pause.For(ctx, floor-time.Since(began))
-	}
+	_ = pause.For(ctx, floor-time.Since(began))
 	return answer, err
 }
 
@@ -149,6 +148,9 @@ func (s *Service) make(ctx context.Context, tx pgx.Tx, r Request, slug string, i
 		ev.Outcome = audit.OutcomeDenied
 		ev.Detail["reason"] = "address_has_account"
 		ev.Detail["address"] = address
+		if err := s.accounts.Resemble(ctx, r.Email); err != nil {
+			return Result{}, err
+		}
 		if err := s.refuseQuietly(ctx, tx, org, r.Email); err != nil {
 			return Result{}, err
 		}
