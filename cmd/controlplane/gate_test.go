@@ -292,6 +292,28 @@ func TestSignUpsAreLimited(t *testing.T) {
 	assert.Equal(t, http.StatusAccepted, p.post("/api/v1/signups", signUpBody(unique("many"), unique("x")+"@example.org")).status)
 }
 
+// Sign-ups from one IPv6 network share a limit, whatever the addresses in it; the
+// trail keeps each address whole.
+func TestSignUpsAreLimitedByNetwork(t *testing.T) {
+	t.Parallel()
+	w := startWith(t, func(s *settings) { s.Dev, s.Mail = false, "smtp://127.0.0.1:1?from=a@example.org" })
+	from := func(ip string) int {
+		p := w.person(t)
+		p.ip = ip
+		return p.post("/api/v1/signups", signUpBody(unique("net"), unique("net")+"@example.org")).status
+	}
+	var wg sync.WaitGroup
+	for i := range 20 {
+		wg.Go(func() {
+			assert.Equal(t, http.StatusAccepted, from(fmt.Sprintf("2001:db8:1:2::%x", i+1)))
+		})
+	}
+	wg.Wait()
+	assert.Equal(t, http.StatusTooManyRequests, from("2001:db8:1:2:aaaa:bbbb:cccc:dddd"))
+	assert.Equal(t, http.StatusAccepted, from("2001:db8:1:3::1"), "another network")
+	assert.Equal(t, 1, w.count(t, "SELECT count(*) FROM audit_entry WHERE action = 'organization.sign_up' AND ip = '2001:db8:1:2::14'"))
+}
+
 func TestNoRecordNoSession(t *testing.T) {
 	t.Parallel()
 	w := start(t)

@@ -26,6 +26,9 @@ type Rule struct {
 	Bucket string
 	Limit  int
 	Window time.Duration
+	// Network says that the subjects are clients' addresses: those of one IPv6 network
+	// share the tries.
+	Network bool
 }
 
 // timeout bounds one statement of this package.
@@ -57,7 +60,7 @@ func (c *Counter) Take(ctx context.Context, r Rule, subject string) error {
 	now := c.now().UTC()
 	start := now.Truncate(r.Window)
 	n, err := c.q.TakeAttempt(ctx, store.TakeAttemptParams{
-		Bucket: r.Bucket, Subject: c.mac("subject", r.Bucket, subject), WindowStart: start, PreviousStart: start.Add(-r.Window),
+		Bucket: r.Bucket, Subject: c.subject(r, subject), WindowStart: start, PreviousStart: start.Add(-r.Window),
 	})
 	if err != nil {
 		return tenants.WrapError(tenants.KindUnavailable, "not available at the moment", fmt.Errorf("counting a try: %w", err))
@@ -91,7 +94,7 @@ func (r Rule) wait(elapsed time.Duration, previous, tries int) time.Duration {
 func (c *Counter) Clear(ctx context.Context, r Rule, subject string) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	err := c.q.ClearAttempts(ctx, store.ClearAttemptsParams{Bucket: r.Bucket, Subject: c.mac("subject", r.Bucket, subject)})
+	err := c.q.ClearAttempts(ctx, store.ClearAttemptsParams{Bucket: r.Bucket, Subject: c.subject(r, subject)})
 	if err != nil {
 		return fmt.Errorf("clearing tries: %w", err)
 	}
@@ -126,6 +129,14 @@ func (c *Counter) Purge(ctx context.Context) error {
 		return fmt.Errorf("purging one-time codes: %w", err)
 	}
 	return nil
+}
+
+// subject hashes whom the rule counts tries of.
+func (c *Counter) subject(r Rule, name string) []byte {
+	if r.Network {
+		name = network(name)
+	}
+	return c.mac("subject", r.Bucket, name)
 }
 
 // mac hashes the parts with their lengths, so that no two lists of parts meet.

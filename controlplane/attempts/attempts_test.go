@@ -51,6 +51,32 @@ func TestTriesAtTheSameMomentDoNotPassTogether(t *testing.T) {
 	require.NoError(t, c.Take(context.Background(), attempts.Rule{Bucket: "other", Limit: 1, Window: time.Hour}, "dana"), "another bucket")
 }
 
+// The addresses of one IPv6 network share their tries, those of two do not; IPv4 is
+// counted by address, however it is written.
+func TestTriesByAddressAreCountedByNetwork(t *testing.T) {
+	c, _ := open(t)
+	ctx := context.Background()
+	byAddress := attempts.Rule{Bucket: "address", Limit: 1, Window: 24 * time.Hour, Network: true}
+	for _, a := range []struct {
+		address string
+		passes  bool
+	}{
+		{"2001:db8:1:2::1", true}, {"2001:db8:1:2:ffff:ffff:ffff:ffff", false}, {"2001:0DB8:0001:0002::1", false},
+		{"2001:db8:1:3::1", true}, {"fe80::1%eth0", true}, {"fe80::2%eth1", false},
+		{"198.51.100.1", true}, {"198.51.100.2", true}, {"::ffff:198.51.100.1", false}, {"::ffff:198.51.100.3", true}, {"198.51.100.3", false},
+		{"", true}, {"", false},
+	} {
+		err := c.Take(ctx, byAddress, a.address)
+		assert.Equal(t, a.passes, err == nil, "%q: %v", a.address, err)
+	}
+	require.NoError(t, c.Clear(ctx, byAddress, "2001:db8:1:2::99"))
+	require.NoError(t, c.Take(ctx, byAddress, "2001:db8:1:2::1"))
+	byName := byAddress
+	byName.Bucket, byName.Network = "name", false
+	require.NoError(t, c.Take(ctx, byName, "2001:db8:1:2::1"))
+	require.NoError(t, c.Take(ctx, byName, "2001:db8:1:2::2"), "a name is what it is")
+}
+
 func TestRefusalSaysWhenToComeAgain(t *testing.T) {
 	c, _ := open(t)
 	once := attempts.Rule{Bucket: "once", Limit: 1, Window: 24 * time.Hour}
@@ -166,6 +192,12 @@ func TestOnlyLimitsByAddressAreMultiplied(t *testing.T) {
 	assert.Equal(t, one.SecondFactor, many.SecondFactor)
 	assert.Equal(t, one.RecoveryEmail, many.RecoveryEmail)
 	assert.Equal(t, one.SignUpEmail, many.SignUpEmail)
-	assert.Equal(t, 100*one.SignInIP.Limit, many.SignInIP.Limit)
+	for _, r := range [][2]attempts.Rule{{one.SignInIP, many.SignInIP}, {one.RecoveryIP, many.RecoveryIP}, {one.SignUpIP, many.SignUpIP}, {one.FlowInit, many.FlowInit}} {
+		assert.Equal(t, 100*r[0].Limit, r[1].Limit)
+		assert.True(t, r[1].Network, r[1].Bucket)
+	}
+	for _, r := range []attempts.Rule{one.SignInAccount, one.SecondFactor, one.RecoveryEmail, one.RecoveryFlow, one.SignUpEmail} {
+		assert.False(t, r.Network, r.Bucket)
+	}
 	assert.NotEqual(t, one.SignInAccount.Bucket, attempts.DefaultRules("operator", 1).SignInAccount.Bucket)
 }

@@ -22,17 +22,22 @@ func DefaultRules(realm string, ipFactor int) Rules {
 	r := func(name string, limit int, window time.Duration) Rule {
 		return Rule{Bucket: realm + "." + name, Limit: limit, Window: window}
 	}
+	byAddress := func(name string, limit int, window time.Duration) Rule {
+		rule := r(name, limit*ipFactor, window)
+		rule.Network = true
+		return rule
+	}
 	const quarter = 15 * time.Minute
 	return Rules{
 		SignInAccount:        r("sign_in.account", 10, quarter),
-		SignInIP:             r("sign_in.ip", 60*ipFactor, quarter),
+		SignInIP:             byAddress("sign_in.ip", 60, quarter),
 		SecondFactor:         r("second_factor.identity", 10, quarter),
 		RecoveryEmail:        r("recovery.email", 5, time.Hour),
-		RecoveryIP:           r("recovery.ip", 30*ipFactor, time.Hour),
+		RecoveryIP:           byAddress("recovery.ip", 30, time.Hour),
 		RecoveryFlow:         r("recovery.flow", 10, time.Hour),
 		VerificationIdentity: r("verification.identity", 10, time.Hour),
 		SignUpEmail:          r("sign_up.email", 5, time.Hour),
-		SignUpIP:             r("sign_up.ip", 20*ipFactor, time.Hour),
-		FlowInit:             r("flow.ip", 600*ipFactor, quarter),
+		SignUpIP:             byAddress("sign_up.ip", 20, time.Hour),
+		FlowInit:             byAddress("flow.ip", 600, quarter),
 	}
 }
