@@ -40,6 +40,8 @@ func (x *exchange) run(c *fiber.Ctx) (answer, error) {
 		return x.submit(c)
 	case signOut:
 		return x.signOut()
+	case others:
+		return x.otherSessions()
 	}
 	return g.kratos.do(x.ctx, x.request)
 }

@@ -14,12 +14,12 @@ const Prefix = "/.ory/"
 type action int
 
 const (
-	passOn   action = iota // reading and ending sessions, fetching flows
-	begin                  // begins a flow: writes a row in Kratos' database
-	submit                 // submits a flow
-	signOut                // ends the session
-	toForm                 // leads back to the flow's page
-	endOther               // ends one other session; the path ends in its id
+	passOn  action = iota // reading the session, fetching flows
+	begin                 // begins a flow: writes a row in Kratos' database
+	submit                // submits a flow
+	signOut               // ends the session
+	toForm                // leads back to the flow's page
+	others                // lists or ends the account's other sessions
 )
 
 // route is one reachable operation of Kratos' public API.
@@ -69,8 +69,8 @@ var routes = map[string]route{
 	"GET self-service/errors":         {passOn, "", []string{"id"}},
 
 	"GET sessions/whoami": {passOn, "", nil},
-	"GET sessions":        {passOn, "", []string{"page", "per_page", "page_token", "page_size"}},
-	"DELETE sessions":     {passOn, "", nil},
+	"GET sessions":        {others, "", []string{"page", "per_page", "page_token", "page_size"}},
+	"DELETE sessions":     {others, "", nil},
 
 	"GET .well-known/ory/webauthn.js": {passOn, "", nil},
 }
@@ -82,7 +82,7 @@ func find(method, path string) (route, bool) {
 	}
 	if id, ok := strings.CutPrefix(path, "sessions/"); ok && method == http.MethodDelete {
 		if _, err := tenants.ParseID(id); err == nil {
-			return route{action: endOther}, true
+			return route{action: others}, true
 		}
 	}
 	return route{}, false
