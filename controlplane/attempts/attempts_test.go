@@ -191,6 +191,7 @@ func TestOnlyLimitsByAddressAreMultiplied(t *testing.T) {
 	assert.Equal(t, one.SignInAccount, many.SignInAccount)
 	assert.Equal(t, one.SecondFactor, many.SecondFactor)
 	assert.Equal(t, one.RecoveryEmail, many.RecoveryEmail)
+	assert.Equal(t, one.VerificationEmail, many.VerificationEmail)
 	assert.Equal(t, one.SignUpEmail, many.SignUpEmail)
 	for _, r := range [][2]attempts.Rule{{one.SignInIP, many.SignInIP}, {one.RecoveryIP, many.RecoveryIP}, {one.SignUpIP, many.SignUpIP}, {one.FlowInit, many.FlowInit}} {
 		assert.Equal(t, 100*r[0].Limit, r[1].Limit)

@@ -9,7 +9,7 @@ type Rules struct {
 	SecondFactor                    Rule
 	RecoveryEmail, RecoveryIP       Rule
 	RecoveryFlow                    Rule
-	VerificationIdentity            Rule
+	VerificationEmail               Rule
 	SignUpEmail, SignUpIP, FlowInit Rule
 }
 
@@ -29,15 +29,15 @@ func DefaultRules(realm string, ipFactor int) Rules {
 	}
 	const quarter = 15 * time.Minute
 	return Rules{
-		SignInAccount:        r("sign_in.account", 10, quarter),
-		SignInIP:             byAddress("sign_in.ip", 60, quarter),
-		SecondFactor:         r("second_factor.identity", 10, quarter),
-		RecoveryEmail:        r("recovery.email", 5, time.Hour),
-		RecoveryIP:           byAddress("recovery.ip", 30, time.Hour),
-		RecoveryFlow:         r("recovery.flow", 10, time.Hour),
-		VerificationIdentity: r("verification.identity", 10, time.Hour),
-		SignUpEmail:          r("sign_up.email", 5, time.Hour),
-		SignUpIP:             byAddress("sign_up.ip", 20, time.Hour),
-		FlowInit:             byAddress("flow.ip", 600, quarter),
+		SignInAccount:     r("sign_in.account", 10, quarter),
+		SignInIP:          byAddress("sign_in.ip", 60, quarter),
+		SecondFactor:      r("second_factor.identity", 10, quarter),
+		RecoveryEmail:     r("recovery.email", 5, time.Hour),
+		RecoveryIP:        byAddress("recovery.ip", 30, time.Hour),
+		RecoveryFlow:      r("recovery.flow", 10, time.Hour),
+		VerificationEmail: r("verification.email", 5, time.Hour),
+		SignUpEmail:       r("sign_up.email", 5, time.Hour),
+		SignUpIP:          byAddress("sign_up.ip", 20, time.Hour),
+		FlowInit:          byAddress("flow.ip", 600, quarter),
 	}
 }

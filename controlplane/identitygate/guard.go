@@ -117,6 +117,9 @@ func (x *exchange) guard() error {
 		}
 		return x.take(x.rules().RecoveryIP, x.info.IP, x.rules().RecoveryFlow, x.body.flowID)
 	default:
+		if email := x.body.values["email"]; email != "" {
+			return x.take(x.rules().RecoveryIP, x.info.IP, x.rules().VerificationEmail, account(email))
+		}
 		return x.take(x.rules().RecoveryIP, x.info.IP, x.rules().RecoveryFlow, x.body.flowID)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 
@@ -44,7 +45,7 @@ func (x *exchange) record(a answer) error {
 	case settings:
 		err = x.recordSettings(a)
 	default:
-		err = x.insert(x.event("account.verification", "ok"))
+		err = x.recordVerification(a)
 	}
 	if err == nil {
 		return nil
@@ -168,6 +169,46 @@ func (x *exchange) recordRecovery(a answer) error {
 		return err
 	}
 	return x.gate.cfg.Recovered(x.ctx, *s, x.info)
+}
+
+// recordVerification writes that a code was asked for, or whether one was right.
+func (x *exchange) recordVerification(a answer) error {
+	if x.body.values["email"] != "" {
+		return x.insert(x.event("account.verification_requested", audit.OutcomeOK))
+	}
+	passed, err := x.passed(a)
+	if err != nil {
+		return err
+	}
+	outcome := audit.OutcomeDenied
+	if passed {
+		outcome = audit.OutcomeOK
+	}
+	return x.insert(x.event("account.verification", outcome))
+}
+
+// passed tells whether a verification's code was right, by the flow's state. A program
+// is told it; a browser is led on, to another flow if this one was over already.
+func (x *exchange) passed(a answer) (bool, error) {
+	const passed = "passed_challenge"
+	switch a.status {
+	case http.StatusOK:
+		var d struct {
+			State string `json:"state"`
+		}
+		return json.Unmarshal(a.body, &d) == nil && d.State == passed, nil
+	case http.StatusSeeOther:
+		to, err := url.Parse(a.header.Get("Location"))
+		if err != nil || to.Query().Get("flow") != x.body.flowID {
+			return false, nil
+		}
+		f, err := x.gate.cfg.IDs.Flow(x.ctx, identity.FlowVerification, x.body.flowID, x.cred.Cookie)
+		if tenants.IsKind(err, tenants.KindNotFound) {
+			return false, nil
+		}
+		return f.State == passed, err
+	}
+	return false, nil
 }
 
 // settingsActions name what a settings submission of a method does.
