@@ -1,8 +1,11 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
+	"encoding/csv"
+	"fmt"
 	"net"
 	"net/http"
 	"net/http/httputil"
@@ -167,6 +170,19 @@ func TestFleetAsCSV(t *testing.T) {
 	assert.NotContains(t, string(operator.get("/organizations.csv?state=live").body), o.email)
 	assert.Equal(t, http.StatusNotFound, o.get("/organizations.csv").status, "not on the customers' origin")
 	assert.NotEqual(t, http.StatusOK, w.operator(t).get("/organizations.csv").status)
+
+	// The file is whole where the table is cut, sorted all through, and on record.
+	w.exec(t, `INSERT INTO organization (id, slug, legal_name, care_setting)
+		SELECT gen_random_uuid(), 'many-' || n, 'Many ' || to_char(n, 'FM0000'), 'clinic' FROM generate_series(1, 1203) n`)
+	r = operator.get("/organizations.csv?search=many&sort=name&dir=asc")
+	require.Equal(t, http.StatusOK, r.status)
+	rows, err := csv.NewReader(bytes.NewReader(r.body)).ReadAll()
+	require.NoError(t, err)
+	require.Len(t, rows, 1204)
+	for i, row := range rows[1:] {
+		require.Equal(t, fmt.Sprintf("Many %04d", i+1), row[2])
+	}
+	assert.Equal(t, 1, w.count(t, "SELECT count(*) FROM audit_entry WHERE action = 'organization.export' AND actor_kind = 'operator' AND detail->>'count' = '1203' AND detail->>'search' = 'many'"))
 }
 
 // Pages of one organization answer the owner of another as if there was nothing.

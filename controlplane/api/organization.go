@@ -14,6 +14,7 @@ import (
 // Fleet is what the organizations' operations call; see fleet.Service.
 type Fleet interface {
 	List(ctx context.Context, a tenants.Actor, f fleet.Filter) ([]fleet.Organization, error)
+	Export(ctx context.Context, a tenants.Actor, f fleet.Filter) ([]fleet.Organization, error)
 	Get(ctx context.Context, a tenants.Actor, id tenants.ID) (fleet.Organization, error)
 	Steps(ctx context.Context, a tenants.Actor, id tenants.ID) ([]fleet.Step, error)
 	Suspend(ctx context.Context, a tenants.Actor, id tenants.ID, reason string) error

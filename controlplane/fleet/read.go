@@ -38,6 +38,9 @@ type Step struct {
 	FinishedAt *time.Time
 }
 
+// maxPage is how many organizations a list has at most.
+const maxPage = 500
+
 // Filter selects organizations; its zero value selects all.
 type Filter struct {
 	// Search matches a part of the short or the legal name.
@@ -57,14 +60,18 @@ func (s *Service) List(ctx context.Context, a tenants.Actor, f Filter) ([]Organi
 	if f.Limit == 0 {
 		f.Limit = 100
 	}
-	if f.Limit < 1 || f.Limit > 500 {
+	if f.Limit < 1 || f.Limit > maxPage {
 		return nil, tenants.Invalid("query.limit", "must be 1 to 500")
 	}
+	return s.query(ctx, s.pool, f.params())
+}
+
+func (f Filter) params() store.FleetListParams {
 	p := store.FleetListParams{Search: f.Search, State: string(f.State), Page: int32(f.Limit)}
 	if !f.Before.IsZero() {
 		p.BeforeID = &f.Before
 	}
-	return s.query(ctx, p)
+	return p
 }
 
 // Get returns one organization: to an operator any, to a member their own.
@@ -73,7 +80,7 @@ func (s *Service) Get(ctx context.Context, a tenants.Actor, id tenants.ID) (Orga
 	if err := s.see(ctx, a, id); err != nil {
 		return Organization{}, err
 	}
-	list, err := s.query(ctx, store.FleetListParams{OnlyID: &id, Page: 1})
+	list, err := s.query(ctx, s.pool, store.FleetListParams{OnlyID: &id, Page: 1})
 	if err != nil {
 		return Organization{}, err
 	}
@@ -107,8 +114,8 @@ func (s *Service) see(ctx context.Context, a tenants.Actor, id tenants.ID) error
 	return member(ctx, store.New(s.pool), a, id, false)
 }
 
-func (s *Service) query(ctx context.Context, p store.FleetListParams) ([]Organization, error) {
-	rows, err := store.New(s.pool).FleetList(ctx, p)
+func (s *Service) query(ctx context.Context, db store.DBTX, p store.FleetListParams) ([]Organization, error) {
+	rows, err := store.New(db).FleetList(ctx, p)
 	if err != nil {
 		return nil, fmt.Errorf("listing organizations: %w", err)
 	}

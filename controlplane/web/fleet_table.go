@@ -1,8 +1,9 @@
 package web
 
 import (
-	"bytes"
+	"bufio"
 	"cmp"
+	"context"
 	"encoding/csv"
 	"net/http"
 	"net/url"
@@ -13,10 +14,12 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"github.com/caresphere/caresphere/controlplane/fleet"
+	"github.com/caresphere/caresphere/internal/httpx"
 	"github.com/caresphere/caresphere/tenants"
 )
 
-// fleetLimit is how many organizations the table holds; a search narrows it.
+// fleetLimit is how many organizations the table holds; a search narrows it. The file
+// holds all.
 const fleetLimit = 500
 
 type fleetPage struct {
@@ -58,10 +61,10 @@ func moment(t *time.Time) time.Time {
 	return *t
 }
 
-// table reads, filters and sorts what the query asks for. What it does not know
-// it leaves at the default: a page is no place for a problem document.
-func (h operations) table(c *fiber.Ctx) (fleetPage, error) {
-	p := fleetPage{Search: strings.TrimSpace(c.Query("search")), Sort: c.Query("sort", "created"), Desc: c.Query("dir", "desc") == "desc", States: tenants.States()}
+// asked reads what the query asks for. What it does not know it leaves at the
+// default: a page is no place for a problem document.
+func asked(c *fiber.Ctx) (p fleetPage, f fleet.Filter) {
+	p = fleetPage{Search: strings.TrimSpace(c.Query("search")), Sort: c.Query("sort", "created"), Desc: c.Query("dir", "desc") == "desc", States: tenants.States()}
 	if len(p.Search) > 100 {
 		p.Search = p.Search[:100]
 	}
@@ -69,11 +72,11 @@ func (h operations) table(c *fiber.Ctx) (fleetPage, error) {
 	if slices.Contains(p.States, tenants.State(c.Query("state"))) {
 		p.State = c.Query("state")
 	}
-	list, err := h.fleet.List(c.UserContext(), person(c).Actor, fleet.Filter{Search: p.Search, State: tenants.State(p.State), Limit: fleetLimit})
-	if err != nil {
-		return p, err
-	}
-	p.Cut = len(list) == fleetLimit
+	return p, fleet.Filter{Search: p.Search, State: tenants.State(p.State)}
+}
+
+// arrange sorts the organizations as asked, with the links that sort them otherwise.
+func (p *fleetPage) arrange(list []fleet.Organization) {
 	known := false
 	for _, s := range sorts {
 		link := url.Values{"sort": {s.name}, "dir": {"asc"}}
@@ -101,7 +104,6 @@ func (h operations) table(c *fiber.Ctx) (fleetPage, error) {
 		dir = "desc"
 	}
 	p.CSV = "/organizations.csv?" + p.query(url.Values{"sort": {p.Sort}, "dir": {dir}})
-	return p, nil
 }
 
 func (p fleetPage) query(v url.Values) string {
@@ -115,10 +117,14 @@ func (p fleetPage) query(v url.Values) string {
 }
 
 func (h operations) list(c *fiber.Ctx) error {
-	p, err := h.table(c)
+	p, filter := asked(c)
+	filter.Limit = fleetLimit
+	list, err := h.fleet.List(c.UserContext(), person(c).Actor, filter)
 	if err != nil {
 		return err
 	}
+	p.Cut = len(list) == fleetLimit
+	p.arrange(list)
 	page := Page{Title: "Organizations", Section: "/organizations", Wide: true, Data: p}
 	if page.Notice, err = quarantineNotice(c.UserContext(), h.proofs); err != nil {
 		return err
@@ -126,36 +132,48 @@ func (h operations) list(c *fiber.Ctx) error {
 	return h.site.Render(c, http.StatusOK, "organizations", page)
 }
 
-// csv gives the table as a file. A cell that a spreadsheet would take for a
-// formula is quoted: names come from sign-ups by anybody.
+// csv gives everything that the table's search and state select as a file, however
+// much it is. It is read whole before the first line: the file is sorted like the
+// table, its entry in the trail says how many organizations left, and what cannot be
+// read to the end is refused and not cut off.
 func (h operations) csv(c *fiber.Ctx) error {
-	p, err := h.table(c)
+	p, filter := asked(c)
+	list, err := h.fleet.Export(c.UserContext(), person(c).Actor, filter)
 	if err != nil {
 		return err
 	}
-	var b bytes.Buffer
-	w := csv.NewWriter(&b)
-	rows := [][]string{{"id", "slug", "legal_name", "care_setting", "state", "state_reason", "gate", "gate_reason", "agreement", "agreement_expires", "owner", "plan", "cell", "signed_up"}}
-	for _, o := range p.Items {
-		expires := ""
-		if o.BAAExpiresAt != nil {
-			expires = o.BAAExpiresAt.UTC().Format(time.RFC3339)
-		}
-		rows = append(rows, []string{o.ID.String(), o.Slug, o.LegalName, string(o.CareSetting), string(o.State), o.StateReason, string(o.Gate.Mode),
-			string(o.Gate.Reason), string(o.BAA.State), expires, o.OwnerEmail, o.Plan, o.CellID, o.CreatedAt.UTC().Format(time.RFC3339)})
-	}
-	for _, row := range rows {
-		for i, cell := range row {
-			if cell != "" && strings.ContainsRune("=+-@\t\r", rune(cell[0])) {
-				row[i] = "'" + cell
-			}
-		}
-		if err := w.Write(row); err != nil {
-			return err
-		}
-	}
-	w.Flush()
+	p.arrange(list)
 	c.Set(fiber.HeaderContentType, "text/csv; charset=utf-8")
 	c.Set(fiber.HeaderContentDisposition, `attachment; filename="organizations.csv"`)
-	return c.Send(b.Bytes())
+	httpx.Stream(c, func(_ context.Context, out *bufio.Writer) error {
+		w := csv.NewWriter(out)
+		if err := writeRow(w, "id", "slug", "legal_name", "care_setting", "state", "state_reason", "gate", "gate_reason", "agreement",
+			"agreement_expires", "owner", "plan", "cell", "signed_up"); err != nil {
+			return err
+		}
+		for _, o := range list {
+			expires := ""
+			if o.BAAExpiresAt != nil {
+				expires = o.BAAExpiresAt.UTC().Format(time.RFC3339)
+			}
+			if err := writeRow(w, o.ID.String(), o.Slug, o.LegalName, string(o.CareSetting), string(o.State), o.StateReason, string(o.Gate.Mode),
+				string(o.Gate.Reason), string(o.BAA.State), expires, o.OwnerEmail, o.Plan, o.CellID, o.CreatedAt.UTC().Format(time.RFC3339)); err != nil {
+				return err
+			}
+		}
+		w.Flush()
+		return w.Error()
+	})
+	return nil
+}
+
+// writeRow writes a line. A cell that a spreadsheet would take for a formula is
+// quoted: names come from sign-ups by anybody.
+func writeRow(w *csv.Writer, row ...string) error {
+	for i, cell := range row {
+		if cell != "" && strings.ContainsRune("=+-@\t\r", rune(cell[0])) {
+			row[i] = "'" + cell
+		}
+	}
+	return w.Write(row)
 }
