@@ -72,10 +72,15 @@ func (y *yard) wait(s provers.Status) provers.Status {
 // prove asks for a proof as an operator does, and verifies its report.
 func (y *yard) prove(slug string) isolation.Report {
 	y.t.Helper()
-	ctx := context.Background()
-	asked, err := y.desk.AskProof(ctx, riley, slug, "")
+	asked, err := y.desk.AskProof(context.Background(), riley, slug, "")
 	require.NoError(y.t, err)
-	file, err := y.desk.Report(ctx, riley, y.wait(asked).ID)
+	return y.report(asked)
+}
+
+// report waits for a proof that was asked for, and verifies its report.
+func (y *yard) report(asked provers.Status) isolation.Report {
+	y.t.Helper()
+	file, err := y.desk.Report(context.Background(), riley, y.wait(asked).ID)
 	require.NoError(y.t, err)
 	key, err := isolation.ParseKey(y.isolationPub)
 	require.NoError(y.t, err)

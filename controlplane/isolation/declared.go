@@ -2,7 +2,6 @@ package isolation
 
 import (
 	"context"
-	_ "embed"
 	"errors"
 	"fmt"
 
@@ -31,60 +30,39 @@ type look struct {
 
 // inspect compares the tenant's schema and role with the reference of its version.
 func (p *Prover) inspect(ctx context.Context, tenant tenants.ID) (look, error) {
-	var (
-		l    look
-		v    versions
-		err  error
-		name = tenants.SchemaName(tenant)
-	)
-	if v, err = p.versionsOf(ctx, tenant); err != nil {
-		return l, err
-	}
-	ref, err := p.reference(ctx, v)
-	if err != nil {
-		return l, err
-	}
-	err = p.rolledBack(ctx, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, `SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY; SET LOCAL search_path = pg_catalog`); err != nil {
-			return fmt.Errorf("beginning to look: %w", err)
-		}
-		found, err := facts(ctx, tx, name, name)
-		if err != nil {
-			return err
-		}
-		l.differences, l.facts, l.tables = compare(ref.tenant, found), len(found), tables(found)
-		err = tx.QueryRow(ctx, `
-			SELECT r.rolcanlogin, has_database_privilege(r.oid, current_database(), 'CONNECT'),
-			       has_database_privilege(r.oid, current_database(), 'TEMP') OR has_database_privilege(r.oid, current_database(), 'CREATE')
-			FROM pg_roles r WHERE r.rolname = $1`, name).Scan(&l.login, &l.connect, &l.temp)
-		l.roleThere = err == nil
-		if err != nil && !errors.Is(err, pgx.ErrNoRows) {
-			return fmt.Errorf("reading the login role: %w", err)
-		}
-		if err := tx.QueryRow(ctx, `
-			SELECT coalesce((SELECT gate_open FROM cell.tenant_fence WHERE tenant_id = $1), false),
-			       coalesce((SELECT gate_version FROM cell.tenant_fence WHERE tenant_id = $1), -1),
-			       EXISTS (SELECT FROM cell.context_key WHERE role_name = $2),
-			       EXISTS (SELECT FROM cell.tenant_credential WHERE tenant_id = $1 AND role_name = $2 AND key_name = $3)`,
-			tenant, name, driver.KeyName(tenant)).Scan(&l.gateOpen, &l.gateVersion, &l.contextKey, &l.credential); err != nil {
-			return fmt.Errorf("reading the cell's record of the tenant: %w", err)
-		}
-		return nil
+	var l look
+	err := p.atVersion(ctx, tenant, func(ref *reference) error {
+		l = look{}
+		return p.snapshot(ctx, tenant, ref, func(tx pgx.Tx) error { return l.read(ctx, tx, tenant, ref) })
 	})
 	return l, err
 }
 
-// versionsOf reads how far the tenant's schema and the cell are migrated.
-func (p *Prover) versionsOf(ctx context.Context, tenant tenants.ID) (versions, error) {
-	var v versions
-	if err := p.Cell.QueryRow(ctx, `SELECT coalesce(max(version_id), 0) FROM public.`+ledger+` WHERE is_applied`).Scan(&v.cell); err != nil {
-		return v, fmt.Errorf("reading the cell's version: %w", err)
-	}
-	err := p.Cell.QueryRow(ctx, `SELECT coalesce(max(version_id), 0) FROM `+tenants.SchemaName(tenant)+`.`+ledger+` WHERE is_applied`).Scan(&v.tenant)
+// read fills the look with what the transaction sees.
+func (l *look) read(ctx context.Context, tx querier, tenant tenants.ID, ref *reference) error {
+	name := tenants.SchemaName(tenant)
+	found, err := facts(ctx, tx, name, name)
 	if err != nil {
-		return v, fmt.Errorf("reading the schema's version: %w", err)
+		return err
 	}
-	return v, nil
+	l.differences, l.facts, l.tables = compare(ref.tenant, found), len(found), tables(found)
+	err = tx.QueryRow(ctx, `
+		SELECT r.rolcanlogin, has_database_privilege(r.oid, current_database(), 'CONNECT'),
+		       has_database_privilege(r.oid, current_database(), 'TEMP') OR has_database_privilege(r.oid, current_database(), 'CREATE')
+		FROM pg_roles r WHERE r.rolname = $1`, name).Scan(&l.login, &l.connect, &l.temp)
+	l.roleThere = err == nil
+	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+		return fmt.Errorf("reading the login role: %w", err)
+	}
+	if err := tx.QueryRow(ctx, `
+		SELECT coalesce((SELECT gate_open FROM cell.tenant_fence WHERE tenant_id = $1), false),
+		       coalesce((SELECT gate_version FROM cell.tenant_fence WHERE tenant_id = $1), -1),
+		       EXISTS (SELECT FROM cell.context_key WHERE role_name = $2),
+		       EXISTS (SELECT FROM cell.tenant_credential WHERE tenant_id = $1 AND role_name = $2 AND key_name = $3)`,
+		tenant, name, driver.KeyName(tenant)).Scan(&l.gateOpen, &l.gateVersion, &l.contextKey, &l.credential); err != nil {
+		return fmt.Errorf("reading the cell's record of the tenant: %w", err)
+	}
+	return nil
 }
 
 // declared enters what differs from what should be.
@@ -170,59 +148,13 @@ func (p *Prover) keyStands(ctx context.Context, s *sheet, t subject) {
 	s.count(isolation.LayerKey).Allowed++
 }
 
-// shared compares what all tenants of the cell stand on.
-func (p *Prover) shared(ctx context.Context, v versions) ([]difference, *reference, error) {
-	ref, err := p.reference(ctx, v)
-	if err != nil {
-		return nil, nil, err
-	}
-	var list []difference
-	err = p.rolledBack(ctx, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, `SET LOCAL search_path = pg_catalog`); err != nil {
-			return fmt.Errorf("beginning to look: %w", err)
-		}
-		found, err := sharedFacts(ctx, tx)
-		if err != nil {
-			return err
-		}
-		list = compare(ref.cell, found)
-		unseen, err := hidden(ctx, tx)
-		list = append(list, unseen...)
-		return err
-	})
-	return list, ref, err
-}
-
-//go:embed hidden.sql
-var hiddenSQL string
-
-// hidden returns what tenants' schemas hold that a look at one of them does not see. It
-// reads all of the catalog, a million rows among ten thousand tenants.
-func hidden(ctx context.Context, tx querier) ([]difference, error) {
-	if _, err := tx.Exec(ctx, `SET LOCAL statement_timeout = '10min'`); err != nil {
-		return nil, fmt.Errorf("looking for what no dependency names: %w", err)
-	}
-	rows, err := tx.Query(ctx, hiddenSQL)
-	if err != nil {
-		return nil, fmt.Errorf("looking for what no dependency names: %w", err)
-	}
-	var list []difference
-	var schema, what string
-	_, err = pgx.ForEachRow(rows, []any{&schema, &what}, func() error {
-		list = append(list, difference{found: &fact{Object: schema, Property: what, Value: "no dependency names it"}})
-		return nil
-	})
-	if err != nil {
-		return nil, fmt.Errorf("looking for what no dependency names: %w", err)
-	}
-	return list, nil
-}
-
 // readable says an error without what a library may have quoted.
 func readable(err error) string {
 	switch {
 	case errors.Is(err, errNewer):
 		return errNewer.Error()
+	case errors.Is(err, errMoved):
+		return errMoved.Error()
 	case errors.Is(err, errNoTenant):
 		return errNoTenant.Error()
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):

@@ -57,16 +57,10 @@ func (p *Prover) Prove(ctx context.Context, run store.IsolationStartRow, only te
 		report.StartedAt = run.StartedAt.UTC().Truncate(time.Second)
 	}
 	report.Pairs = pairs(len(all), p.Peers, number)
-	latest, err := p.latest(ctx)
-	if err != nil {
+	ground := &common{p: p}
+	if _, err := ground.since(ctx, time.Time{}); err != nil {
 		return report, err
 	}
-	differences, ref, err := p.shared(ctx, latest)
-	if err != nil {
-		return report, err
-	}
-	report.Shared = findings(differences)
-	report.Reference = isolation.Reference{TenantVersion: ref.versions.tenant, CellVersion: ref.versions.cell, Facts: len(ref.tenant) + len(ref.cell), SHA256: ref.sha256}
 	report.Tenants = make([]isolation.Tenant, len(chosen))
 	found, err := p.parts(ctx, run.ID, only)
 	if err != nil {
@@ -93,7 +87,7 @@ func (p *Prover) Prove(ctx context.Context, run store.IsolationStartRow, only te
 		looked++
 		group.Go(func() error {
 			begun := time.Now()
-			verdict := p.patientLook(gctx, t, sample(all, t, report.Pairs.PerTenant, number), report.Shared)
+			verdict := p.patientLook(gctx, t, sample(all, t, report.Pairs.PerTenant, number), ground)
 			report.Tenants[i] = verdict
 			err := p.record(gctx, run.ID, verdict, only.IsZero())
 			if patient {
@@ -108,6 +102,7 @@ func (p *Prover) Prove(ctx context.Context, run store.IsolationStartRow, only te
 	if more {
 		return report, errMore
 	}
+	report.Shared, report.Reference = ground.findings, ground.ref.named()
 	report.FinishedAt, report.OK = p.now(), true
 	for _, t := range report.Tenants {
 		report.OK = report.OK && t.Verdict == isolation.Proven
@@ -154,18 +149,6 @@ func asSubject(r store.IsolationTenantRow) subject {
 	return subject{id: r.ID, slug: r.Slug, state: r.State, gate: r.GateMode, gateVersion: r.GateVersion, gateApplied: r.GateApplied, keyAlive: r.KeyAlive}
 }
 
-// latest are the versions that this program brings a cell to, as far as the cell is.
-func (p *Prover) latest(ctx context.Context) (versions, error) {
-	v, err := newest()
-	if err != nil {
-		return v, err
-	}
-	if err := p.Cell.QueryRow(ctx, `SELECT coalesce(max(version_id), 0) FROM public.`+ledger+` WHERE is_applied`).Scan(&v.cell); err != nil {
-		return v, fmt.Errorf("reading the cell's version: %w", err)
-	}
-	return v, nil
-}
-
 // pairs says which pairs a proof of so many tenants tries.
 func pairs(n, most int, number int64) isolation.Pairs {
 	out := isolation.Pairs{Tenants: n, PerTenant: max(n-1, 0), All: true, Round: 1, Rounds: 1}
@@ -195,15 +178,21 @@ func sample(all []subject, t subject, k int, number int64) []subject {
 	return out
 }
 
-// patientLook looks again before it says anything but proven.
-func (p *Prover) patientLook(ctx context.Context, t subject, peers []subject, shared []isolation.Finding) isolation.Tenant {
+// patientLook looks again before it says anything but proven, also at what all tenants
+// stand on if the first look had anything of it.
+func (p *Prover) patientLook(ctx context.Context, t subject, peers []subject, ground *common) isolation.Tenant {
+	var since time.Time
 	for look := 1; ; look++ {
-		out := p.look(ctx, t, peers, shared)
+		shared, err := ground.since(ctx, since)
+		out := p.look(ctx, t, peers, shared, err)
 		if out.Verdict == isolation.Proven || look == looks || ctx.Err() != nil {
 			return out
 		}
 		if pause.For(ctx, settle) != nil {
 			return out
+		}
+		if len(shared) > 0 {
+			since = time.Now()
 		}
 		if row, err := p.q.IsolationTenant(ctx, store.IsolationTenantParams{ID: t.id, CellID: &p.CellID}); err == nil {
 			t = asSubject(row)
@@ -216,7 +205,9 @@ func (p *Prover) patientLook(ctx context.Context, t subject, peers []subject, sh
 	}
 }
 
-func (p *Prover) look(ctx context.Context, t subject, peers []subject, shared []isolation.Finding) isolation.Tenant {
+// look tries everything once. Whether the tenants' common ground is sound is not known
+// with unread.
+func (p *Prover) look(ctx context.Context, t subject, peers []subject, shared []isolation.Finding, unread error) isolation.Tenant {
 	ctx, cancel := context.WithTimeout(ctx, tenantTime)
 	defer cancel()
 	s := newSheet(t)
@@ -226,6 +217,10 @@ func (p *Prover) look(ctx context.Context, t subject, peers []subject, shared []
 	}
 	for _, f := range shared {
 		s.add(f)
+	}
+	if unread != nil {
+		p.Log.ErrorContext(ctx, "what all tenants stand on could not be inspected", "tenant", t.id.String(), "error", unread)
+		s.unproven("declared: what all tenants stand on: " + readable(unread))
 	}
 	own := p.declared(ctx, s, t)
 	p.routes(ctx, s, t, peers)

@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/pressly/goose/v3"
 
+	"github.com/caresphere/caresphere/internal/isolation"
 	"github.com/caresphere/caresphere/internal/pg"
 	"github.com/caresphere/caresphere/internal/tenantdb"
 	"github.com/caresphere/caresphere/migrations"
@@ -28,6 +29,11 @@ type reference struct {
 	versions
 	tenant, cell []fact
 	sha256       string
+}
+
+// named says it for the report.
+func (r *reference) named() isolation.Reference {
+	return isolation.Reference{TenantVersion: r.versions.tenant, CellVersion: r.versions.cell, Facts: len(r.tenant) + len(r.cell), SHA256: r.sha256}
 }
 
 // errNewer means that a database was migrated by a later release than this

@@ -4,9 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/caresphere/caresphere/controlplane/store"
 	"github.com/caresphere/caresphere/internal/isolation"
@@ -44,11 +44,7 @@ func (p *Prover) plan(ctx context.Context, t subject) (Repair, look, error) {
 	if err != nil {
 		return out, l, err
 	}
-	latest, err := p.latest(ctx)
-	if err != nil {
-		return out, l, err
-	}
-	shared, _, err := p.shared(ctx, latest)
+	shared, _, err := p.shared(ctx)
 	if err != nil {
 		return out, l, err
 	}
@@ -99,11 +95,20 @@ func (p *Prover) repair(ctx context.Context, run tenants.ID, t subject, number i
 		return first, err
 	}
 	next := first
+	first.Statements = []string{}
 	for range rounds {
 		if len(next.Statements)+len(next.Steps) == 0 {
 			break
 		}
-		refusedNow := p.execute(ctx, next.Statements)
+		m, err := p.mend(ctx, t.id)
+		if err != nil {
+			return first, err
+		}
+		for _, sql := range m.tried {
+			if !slices.Contains(first.Statements, sql) {
+				first.Statements = append(first.Statements, sql)
+			}
+		}
 		for _, step := range next.Steps {
 			if err := p.step(ctx, t, step); err != nil {
 				return first, err
@@ -112,7 +117,7 @@ func (p *Prover) repair(ctx context.Context, run tenants.ID, t subject, number i
 		if next, _, err = p.plan(ctx, t); err != nil {
 			return first, err
 		}
-		first.Refused = refusedNow
+		first.Refused = m.refused
 	}
 	if len(next.Statements) == 0 {
 		first.Refused = []string{}
@@ -124,25 +129,6 @@ func (p *Prover) repair(ctx context.Context, run tenants.ID, t subject, number i
 	}
 	first.Proof = &report.Tenants[0]
 	return first, nil
-}
-
-// execute runs each statement by itself: one that is refused does not keep the
-// others from mending what they can. It returns those that only a superuser may run.
-func (p *Prover) execute(ctx context.Context, list []string) []string {
-	refusedNow := []string{}
-	for _, sql := range list {
-		_, err := p.Cell.Exec(ctx, sql)
-		var server *pgconn.PgError
-		switch {
-		case err == nil:
-		case errors.As(err, &server) && server.Code == insufficientPrivilege:
-			refusedNow = append(refusedNow, sql)
-		default:
-			// The next look tells whether it was needed at all.
-			p.Log.WarnContext(ctx, "a statement of a repair failed", "error", err)
-		}
-	}
-	return refusedNow
 }
 
 func (p *Prover) step(ctx context.Context, t subject, step string) error {
