@@ -38,13 +38,13 @@ var errNoTenant = errors.New("there is no such tenant in this cell, or it was ne
 // quarantined at once. A proof that could not be made at all is an error, errMore one
 // whose next part is due.
 func (p *Prover) Prove(ctx context.Context, run store.IsolationStartRow, only tenants.ID) (isolation.Report, error) {
-	number, until := run.Number, time.Now().Add(p.Part)
+	until := time.Now().Add(p.Part)
 	all, err := p.subjects(ctx)
 	if err != nil {
 		return isolation.Report{}, err
 	}
 	chosen := all
-	report := isolation.Report{Version: isolation.Version, ID: run.ID, Number: number, Cell: p.CellID, Scope: "all", StartedAt: p.now(),
+	report := isolation.Report{Version: isolation.Version, ID: run.ID, Number: run.Number, Cell: p.CellID, Scope: "all", StartedAt: p.now(),
 		Attempts: catalogue(), Shared: []isolation.Finding{}, Tenants: []isolation.Tenant{}}
 	if !only.IsZero() {
 		at := slices.IndexFunc(all, func(s subject) bool { return s.id == only })
@@ -56,7 +56,7 @@ func (p *Prover) Prove(ctx context.Context, run store.IsolationStartRow, only te
 	if run.StartedAt != nil {
 		report.StartedAt = run.StartedAt.UTC().Truncate(time.Second)
 	}
-	report.Pairs = pairs(len(all), p.Peers, number)
+	report.Pairs = pairs(len(all), p.Peers, run.Round)
 	ground := &common{p: p}
 	if _, err := ground.since(ctx, time.Time{}); err != nil {
 		return report, err
@@ -87,7 +87,7 @@ func (p *Prover) Prove(ctx context.Context, run store.IsolationStartRow, only te
 		looked++
 		group.Go(func() error {
 			begun := time.Now()
-			verdict := p.patientLook(gctx, t, sample(all, t, report.Pairs.PerTenant, number), ground)
+			verdict := p.patientLook(gctx, t, sample(all, t, report.Pairs.PerTenant, run.Round), ground)
 			report.Tenants[i] = verdict
 			err := p.record(gctx, run.ID, verdict, only.IsZero())
 			if patient {
@@ -149,28 +149,27 @@ func asSubject(r store.IsolationTenantRow) subject {
 	return subject{id: r.ID, slug: r.Slug, state: r.State, gate: r.GateMode, gateVersion: r.GateVersion, gateApplied: r.GateApplied, keyAlive: r.KeyAlive}
 }
 
-// pairs says which pairs a proof of so many tenants tries.
-func pairs(n, most int, number int64) isolation.Pairs {
+// pairs says which pairs a proof of so many tenants tries, by the rounds before it.
+func pairs(n, most int, before int64) isolation.Pairs {
 	out := isolation.Pairs{Tenants: n, PerTenant: max(n-1, 0), All: true, Round: 1, Rounds: 1}
 	if out.PerTenant > most {
 		out.PerTenant, out.All = most, false
 		out.Rounds = int64((n - 2 + most) / most)
-		out.Round = number%out.Rounds + 1
+		out.Round = before%out.Rounds + 1
 	}
 	return out
 }
 
 // sample returns whom the tenant is tried against: the next ones in the order of
-// ids, further on with every proof, so that as many proofs as there are rounds try
-// every pair.
-func sample(all []subject, t subject, k int, number int64) []subject {
+// ids, further on with every round, so that all rounds together try every pair.
+func sample(all []subject, t subject, k int, before int64) []subject {
 	n := len(all)
 	if n < 2 || k == 0 {
 		return nil
 	}
 	at := slices.IndexFunc(all, func(s subject) bool { return s.id == t.id })
 	rounds := int64((n - 2 + k) / k)
-	first := int(number%rounds) * k
+	first := int(before%rounds) * k
 	out := make([]subject, 0, k)
 	for j := range k {
 		out = append(out, all[(at+1+(first+j)%(n-1))%n])

@@ -89,7 +89,7 @@ const (
 )
 
 // repair mends what it can and proves the tenant again. It never opens a gate.
-func (p *Prover) repair(ctx context.Context, run tenants.ID, t subject, number int64) (Repair, error) {
+func (p *Prover) repair(ctx context.Context, run store.IsolationStartRow, t subject) (Repair, error) {
 	first, _, err := p.plan(ctx, t)
 	if err != nil {
 		return first, err
@@ -123,7 +123,7 @@ func (p *Prover) repair(ctx context.Context, run tenants.ID, t subject, number i
 		first.Refused = []string{}
 	}
 	first.Left, first.Applied = next.Left, true
-	report, err := p.Prove(ctx, store.IsolationStartRow{ID: run, Number: number}, t.id)
+	report, err := p.Prove(ctx, store.IsolationStartRow{ID: run.ID, Number: run.Number, Round: run.Round}, t.id)
 	if err != nil {
 		return first, err
 	}

@@ -22,14 +22,6 @@ const (
 	// jobTime bounds one try of a run. One over all tenants of a cell begins no look
 	// after Config.Part, and is taken up again where it was.
 	jobTime = 15 * time.Minute
-	// askEvery is how often it is asked whether a scheduled proof is due.
-	askEvery = 5 * time.Second
-	// keepAllFor is how long every scheduled proof is kept; keepFor those that did not
-	// go well, and the last of each day. A report of ten thousand tenants has ten
-	// megabytes.
-	keepAllFor, keepFor = 7 * 24 * time.Hour, 90 * 24 * time.Hour
-	// purgeAtOnce is how many are removed when one is asked for.
-	purgeAtOnce = 5
 )
 
 // Jobs inserts a background job in a transaction; *river.Client does.
@@ -111,8 +103,11 @@ func (p *Prover) Run(ctx context.Context, id tenants.ID, last bool) error {
 			return wrap(err, "recording the run")
 		}
 		if only.IsZero() {
-			if err := q.IsolationPartsDrop(fctx, store.IsolationPartsDropParams{RunID: id, CellID: &p.CellID}); err != nil {
-				return wrap(err, "clearing the run's parts")
+			if err := q.IsolationRoundDone(fctx, id); err != nil {
+				return wrap(err, "counting the cell's proofs")
+			}
+			if err := p.dropParts(fctx, q, id); err != nil {
+				return err
 			}
 		}
 		ev := audit.Event{Action: "isolation." + run.Kind, RecordType: "isolation_run", RecordID: id.String(), Outcome: audit.OutcomeOK,
@@ -128,6 +123,11 @@ func (p *Prover) Run(ctx context.Context, id tenants.ID, last bool) error {
 		}
 		return audit.Notify(fctx, tx, audit.ControlLog())
 	}))
+}
+
+// dropParts removes what a run of all tenants kept for its next part.
+func (p *Prover) dropParts(ctx context.Context, q *store.Queries, run tenants.ID) error {
+	return wrap(q.IsolationPartsDrop(ctx, store.IsolationPartsDropParams{RunID: run, CellID: &p.CellID}), "clearing the run's parts")
 }
 
 // The kinds of run.
@@ -161,7 +161,7 @@ func (p *Prover) doRun(ctx context.Context, run store.IsolationStartRow, only te
 		if r, _, err = p.plan(ctx, t); err == nil {
 			end.Ok = len(r.Differences) == 0
 		}
-	} else if r, err = p.repair(ctx, run.ID, t, run.Number); err == nil {
+	} else if r, err = p.repair(ctx, run, t); err == nil {
 		end.Ok = r.Proof.Verdict == isolation.Proven
 		tally(&end, *r.Proof)
 	}
@@ -198,51 +198,6 @@ func (p *Prover) measure(r isolation.Report) {
 	if !r.OK {
 		p.Log.Error("isolation is not proven", "cell", r.Cell, "failed", count[isolation.Failed], "unproven", count[isolation.Unproven])
 	}
-}
-
-// Schedule asks for a proof of the whole cell whenever the last one is old enough,
-// until the context ends. Several provisioners of a cell ask for one.
-func (p *Prover) Schedule(ctx context.Context, queue Jobs) {
-	tick := time.NewTicker(askEvery)
-	defer tick.Stop()
-	for {
-		if err := p.ask(ctx, queue); err != nil && ctx.Err() == nil {
-			p.Log.WarnContext(ctx, "a scheduled proof was not asked for", "error", err)
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-	}
-}
-
-func (p *Prover) ask(ctx context.Context, queue Jobs) error {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
-	asked := false
-	err := p.inControl(ctx, func(tx pgx.Tx, q *store.Queries) error {
-		// One asker at a time: the others then see what the first one asked for.
-		if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock(hashtextextended('caresphere isolation schedule ' || $1, 0))`, p.CellID); err != nil {
-			return fmt.Errorf("waiting for another asker: %w", err)
-		}
-		id := tenants.NewID()
-		n, err := q.IsolationSchedule(ctx, store.IsolationScheduleParams{ID: id, CellID: p.CellID, EverySeconds: p.Every.Seconds()})
-		if err != nil || n == 0 {
-			return wrap(err, "asking for a proof")
-		}
-		asked = true
-		_, err = queue.InsertTx(ctx, tx, jobs.Isolation{RunID: id, Cell: p.CellID}, nil)
-		return wrap(err, "asking for a proof")
-	})
-	if err != nil || !asked {
-		return err
-	}
-	// By itself: that old proofs cannot be removed keeps no new one from being asked for.
-	return p.inControl(ctx, func(_ pgx.Tx, q *store.Queries) error {
-		_, err := q.IsolationPurge(ctx, store.IsolationPurgeParams{OlderSeconds: keepFor.Seconds(), ThinSeconds: keepAllFor.Seconds(), Count: purgeAtOnce})
-		return wrap(err, "removing old proofs")
-	})
 }
 
 func wrap(err error, doing string) error {

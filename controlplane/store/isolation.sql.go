@@ -12,6 +12,54 @@ import (
 	"github.com/caresphere/caresphere/tenants"
 )
 
+const isolationAbandoned = `-- name: IsolationAbandoned :many
+UPDATE isolation_run r
+SET state = 'failed', reason = $1, finished_at = clock_timestamp()
+WHERE r.cell_id = $2 AND r.finished_at IS NULL
+  AND NOT EXISTS (
+    SELECT 1 FROM river_job j
+    WHERE j.kind = 'isolation' AND j.args @> jsonb_build_object('run_id', r.id) AND j.finalized_at IS NULL)
+RETURNING r.id, r.kind, r.organization_id, r.asked_by
+`
+
+type IsolationAbandonedParams struct {
+	Reason string
+	CellID string
+}
+
+type IsolationAbandonedRow struct {
+	ID             tenants.ID
+	Kind           string
+	OrganizationID *tenants.ID
+	AskedBy        string
+}
+
+// Runs that nobody works on any more: their job was given up or is gone.
+func (q *Queries) IsolationAbandoned(ctx context.Context, arg IsolationAbandonedParams) ([]IsolationAbandonedRow, error) {
+	rows, err := q.db.Query(ctx, isolationAbandoned, arg.Reason, arg.CellID)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []IsolationAbandonedRow{}
+	for rows.Next() {
+		var i IsolationAbandonedRow
+		if err := rows.Scan(
+			&i.ID,
+			&i.Kind,
+			&i.OrganizationID,
+			&i.AskedBy,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const isolationAsk = `-- name: IsolationAsk :exec
 INSERT INTO isolation_run (id, kind, cell_id, organization_id, asked_by)
 VALUES ($1, $2, $3, $4, $5)
@@ -305,6 +353,18 @@ func (q *Queries) IsolationResultsDrop(ctx context.Context, runID tenants.ID) er
 	return err
 }
 
+const isolationRoundDone = `-- name: IsolationRoundDone :exec
+UPDATE cell c SET isolation_round = greatest(c.isolation_round, r.round + 1)
+FROM isolation_run r
+WHERE r.id = $1 AND r.cell_id = c.id AND r.state = 'done' AND r.kind = 'proof' AND r.organization_id IS NULL
+`
+
+// After a proof of the whole cell the next round is due; two at once were of the same.
+func (q *Queries) IsolationRoundDone(ctx context.Context, id tenants.ID) error {
+	_, err := q.db.Exec(ctx, isolationRoundDone, id)
+	return err
+}
+
 const isolationRun = `-- name: IsolationRun :one
 SELECT r.id, r.number, r.kind, r.cell_id, r.organization_id, coalesce(o.slug, '') AS slug, r.asked_by, r.state, r.reason,
        r.ok, r.proven, r.failed, r.unproven, r.asked_at, r.started_at, r.finished_at
@@ -449,9 +509,12 @@ func (q *Queries) IsolationSchedule(ctx context.Context, arg IsolationSchedulePa
 }
 
 const isolationStart = `-- name: IsolationStart :one
-UPDATE isolation_run SET state = 'running', started_at = coalesce(started_at, now())
-WHERE id = $1 AND state IN ('waiting', 'running')
-RETURNING id, number, kind, cell_id, organization_id, asked_by, asked_at, started_at
+UPDATE isolation_run r
+SET state = 'running', started_at = coalesce(r.started_at, now()),
+    round = coalesce(r.round, CASE WHEN r.kind = 'proof' AND r.organization_id IS NULL THEN c.isolation_round ELSE r.number END)
+FROM cell c
+WHERE r.id = $1 AND r.state IN ('waiting', 'running') AND c.id = r.cell_id
+RETURNING r.id, r.number, r.kind, r.cell_id, r.organization_id, r.asked_by, r.asked_at, r.started_at, coalesce(r.round, 0)::bigint AS round
 `
 
 type IsolationStartRow struct {
@@ -463,10 +526,11 @@ type IsolationStartRow struct {
 	AskedBy        string
 	AskedAt        time.Time
 	StartedAt      *time.Time
+	Round          int64
 }
 
 // A run whose process was killed is taken again by the job's next try. It began when
-// its first look did.
+// its first look did. A proof of the whole cell is of the round that is due there.
 func (q *Queries) IsolationStart(ctx context.Context, id tenants.ID) (IsolationStartRow, error) {
 	row := q.db.QueryRow(ctx, isolationStart, id)
 	var i IsolationStartRow
@@ -479,6 +543,7 @@ func (q *Queries) IsolationStart(ctx context.Context, id tenants.ID) (IsolationS
 		&i.AskedBy,
 		&i.AskedAt,
 		&i.StartedAt,
+		&i.Round,
 	)
 	return i, err
 }

@@ -14,12 +14,31 @@ WHERE EXISTS (SELECT 1 FROM organization o WHERE o.cell_id = @cell_id AND o.stat
       AND (r.asked_at > now() - make_interval(secs => @every_seconds::float8)
         OR r.state IN ('waiting', 'running') AND r.asked_at > now() - interval '1 day'));
 
+-- name: IsolationAbandoned :many
+-- Runs that nobody works on any more: their job was given up or is gone.
+UPDATE isolation_run r
+SET state = 'failed', reason = @reason, finished_at = clock_timestamp()
+WHERE r.cell_id = @cell_id AND r.finished_at IS NULL
+  AND NOT EXISTS (
+    SELECT 1 FROM river_job j
+    WHERE j.kind = 'isolation' AND j.args @> jsonb_build_object('run_id', r.id) AND j.finalized_at IS NULL)
+RETURNING r.id, r.kind, r.organization_id, r.asked_by;
+
 -- name: IsolationStart :one
 -- A run whose process was killed is taken again by the job's next try. It began when
--- its first look did.
-UPDATE isolation_run SET state = 'running', started_at = coalesce(started_at, now())
-WHERE id = @id AND state IN ('waiting', 'running')
-RETURNING id, number, kind, cell_id, organization_id, asked_by, asked_at, started_at;
+-- its first look did. A proof of the whole cell is of the round that is due there.
+UPDATE isolation_run r
+SET state = 'running', started_at = coalesce(r.started_at, now()),
+    round = coalesce(r.round, CASE WHEN r.kind = 'proof' AND r.organization_id IS NULL THEN c.isolation_round ELSE r.number END)
+FROM cell c
+WHERE r.id = @id AND r.state IN ('waiting', 'running') AND c.id = r.cell_id
+RETURNING r.id, r.number, r.kind, r.cell_id, r.organization_id, r.asked_by, r.asked_at, r.started_at, coalesce(r.round, 0)::bigint AS round;
+
+-- name: IsolationRoundDone :exec
+-- After a proof of the whole cell the next round is due; two at once were of the same.
+UPDATE cell c SET isolation_round = greatest(c.isolation_round, r.round + 1)
+FROM isolation_run r
+WHERE r.id = @id AND r.cell_id = c.id AND r.state = 'done' AND r.kind = 'proof' AND r.organization_id IS NULL;
 
 -- name: IsolationFinish :execrows
 UPDATE isolation_run
