@@ -86,6 +86,8 @@ type Prover struct {
 	Config
 	q      *store.Queries
 	client *http.Client
+	// under gives a tenant its part of the object store, as whatever handles its objects does.
+	under  func(blob.Store, string) (blob.Store, error)
 	gauges gauges
 
 	mu         sync.Mutex
@@ -116,7 +118,7 @@ func New(c Config) (*Prover, error) {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	return &Prover{Config: c, q: store.New(c.Control), gauges: newGauges(c.Metrics), references: map[versions]*reference{}, client: &http.Client{
+	return &Prover{Config: c, q: store.New(c.Control), under: blob.Under, gauges: newGauges(c.Metrics), references: map[versions]*reference{}, client: &http.Client{
 		Timeout:       10 * time.Second,
 		Transport:     &http.Transport{TLSClientConfig: c.ProbeTLS, MaxIdleConnsPerHost: 8, IdleConnTimeout: 30 * time.Second},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },

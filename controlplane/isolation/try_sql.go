@@ -106,7 +106,7 @@ func (p *Prover) try(ctx context.Context, s *sheet, conn *pgx.Conn, a attempt, o
 	o, detail := p.inside(ctx, conn, "", a.sql, insufficientPrivilege)
 	s.mustRefuse(isolation.LayerSQL, object, a.name, o, detail)
 	if a.twin != "" {
-		o, detail = p.inside(ctx, conn, "", a.twin)
+		o, detail = p.inside(ctx, conn, "", strings.ReplaceAll(a.twin, "{own}", tenants.RoleName(s.t.ID)))
 		s.mustAllow(isolation.LayerSQL, object, a.twinName, o, detail)
 	}
 }

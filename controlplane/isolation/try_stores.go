@@ -52,25 +52,15 @@ func (p *Prover) keys(ctx context.Context, s *sheet, t subject, peers []subject)
 // Prefix is where a tenant's objects lie in the object store.
 func Prefix(tenant tenants.ID) string { return "t/" + tenant.Hex() + "/" }
 
-// storage tries the tenant's part of the object store.
+// storage tries the tenant's part of the object store against objects that are there:
+// that one which is not cannot be read shows nothing.
 func (p *Prover) storage(ctx context.Context, s *sheet, t subject, peers []subject) {
-	part, err := blob.Under(p.Objects, Prefix(t.id))
+	part, err := p.under(p.Objects, Prefix(t.id))
 	if err != nil {
 		s.unproven("storage: the tenant's part of the store could not be made")
 		return
 	}
-	get := func(key string) (outcome, string) {
-		r, err := part.Get(ctx, key)
-		switch {
-		case err == nil:
-			_ = r.Close()
-			return allowed, ""
-		case errors.Is(err, blob.ErrNotFound), errors.Is(err, blob.ErrKey):
-			return refused, "there is no such object"
-		}
-		return unclear, "the object store did not answer"
-	}
-	switch o, detail := get(blob.Marker); o {
+	switch o, detail := read(ctx, part, blob.Marker); o {
 	case allowed:
 		s.count(isolation.LayerStorage).Allowed++
 	case refused:
@@ -78,10 +68,51 @@ func (p *Prover) storage(ctx context.Context, s *sheet, t subject, peers []subje
 	default:
 		s.unproven("storage: prefix: " + detail)
 	}
+	if len(peers) > 0 {
+		o, detail := listed(ctx, part, "")
+		s.mustAllow(isolation.LayerStorage, "prefix", "listing its own objects", o, detail)
+	}
 	for _, other := range peers {
-		for _, key := range []string{"../" + other.id.Hex() + "/" + blob.Marker, Prefix(other.id) + blob.Marker, "/" + Prefix(other.id) + blob.Marker} {
-			o, detail := get(key)
+		theirs := Prefix(other.id)
+		switch o, detail := read(ctx, p.Objects, theirs+blob.Marker); o {
+		case refused:
+			// A finding of that tenant's.
+			continue
+		case unclear:
+			s.unproven("storage: " + other.id.String() + ": " + detail)
+			continue
+		}
+		for _, at := range []string{"../" + other.id.Hex() + "/", theirs, "/" + theirs} {
+			o, detail := read(ctx, part, at+blob.Marker)
 			s.mustRefuse(isolation.LayerStorage, other.id.String(), "reading another's object", o, detail)
+			o, detail = listed(ctx, part, at)
+			s.mustRefuse(isolation.LayerStorage, other.id.String(), "listing another's objects", o, detail)
 		}
 	}
+}
+
+func read(ctx context.Context, store blob.Store, key string) (outcome, string) {
+	r, err := store.Get(ctx, key)
+	if err == nil {
+		_ = r.Close()
+	}
+	return storeOutcome(err)
+}
+
+// listed tells whether there is any object under the prefix.
+func listed(ctx context.Context, store blob.Store, prefix string) (outcome, string) {
+	for _, err := range store.List(ctx, prefix) {
+		return storeOutcome(err)
+	}
+	return storeOutcome(blob.ErrNotFound)
+}
+
+func storeOutcome(err error) (outcome, string) {
+	switch {
+	case err == nil:
+		return allowed, ""
+	case errors.Is(err, blob.ErrNotFound), errors.Is(err, blob.ErrKey):
+		return refused, "there is no such object"
+	}
+	return unclear, "the object store did not answer"
 }

@@ -6,8 +6,9 @@ const provisionerTests = "./cmd/provisioner "
 var IsolationAttempts = declare(Figure{
 	Area: Isolation, Name: "attempts", Promises: "I1 I2 I4",
 	Tried: "attempts over route, session, SQL, context, key and storage beside their twins", Found: "that passed",
-	Least: 300, Plants: 2,
-	By: []string{provisionerTests + "TestSoundTenantsAreProven", provisionerTests + "TestABreachIsFoundAlsoWhereTheCatalogLooksRight"},
+	Least: 300, Plants: 30,
+	By: []string{provisionerTests + "TestSoundTenantsAreProven", provisionerTests + "TestABreachIsFoundAlsoWhereTheCatalogLooksRight",
+		provisionerTests + "TestEveryAttemptIsSeenAllowedOnce"},
 })
 
 // IsolationDeclared are the facts of the catalog.
@@ -17,7 +18,8 @@ var IsolationDeclared = declare(Figure{
 	Least: 900, Plants: 30,
 	By: []string{provisionerTests + "TestSoundTenantsAreProven", provisionerTests + "TestDriftIsFoundQuarantinedAndMended",
 		provisionerTests + "TestDriftBesideTheCatalogIsFoundAndMended", provisionerTests + "TestWhatTenantsShareCountsAgainstEach",
-		provisionerTests + "TestATableThatTheCatalogHidesIsFound"},
+		provisionerTests + "TestATableThatTheCatalogHidesIsFound", provisionerTests + "TestAMigrationOfTheCellWhileAProofIsMadeQuarantinesNobody",
+		provisionerTests + "TestARepairTakesNothingBackThatAMigrationBrought"},
 })
 
 // IsolationStack is the proof of a running stack as an operator asks for it.
