@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	provers "github.com/caresphere/caresphere/controlplane/isolation"
 	"github.com/caresphere/caresphere/internal/isolation"
 	"github.com/caresphere/caresphere/internal/kms"
 	"github.com/caresphere/caresphere/internal/testkit/prove"
@@ -21,6 +22,8 @@ import (
 type drift struct {
 	name, sql string
 	says      string
+	// shows is what a repair shows of it, if that is not the same.
+	shows string
 	// superuser says that a repair can only show the statements.
 	superuser bool
 	// healed says that closing the gate undoes it: a repair finds nothing left.
@@ -103,6 +106,11 @@ func (y *yard) quarantineAndMend(t *testing.T, victim, other tenants.ID, some ..
 	shown := y.repair(slug, false)
 	require.False(t, shown.Applied)
 	require.Equal(t, healed, len(shown.Differences) == 0)
+	for _, d := range some {
+		if !d.healed {
+			require.Contains(t, differences(shown), d.shown(), d.name)
+		}
+	}
 	done := y.repair(slug, true)
 	require.True(t, done.Applied)
 	if superuser {
@@ -120,6 +128,22 @@ func (y *yard) quarantineAndMend(t *testing.T, victim, other tenants.ID, some ..
 	y.eventually(30*time.Second, "true", `SELECT (gate_applied = gate_version AND gate_mode = 'open')::text FROM organization WHERE id = $1`, victim)
 	requireProven(t, y.prove(""))
 	prove.Plant(t, prove.IsolationDeclared, len(some), len(some))
+}
+
+// differences are what a repair or its plan found before anything was done.
+func differences(r provers.Repair) string {
+	var b strings.Builder
+	for _, f := range r.Differences {
+		b.WriteString(f.String() + "\n")
+	}
+	return b.String()
+}
+
+func (d drift) shown() string {
+	if d.shows != "" {
+		return d.shows
+	}
+	return d.says
 }
 
 func TestDriftBesideTheCatalogIsFoundAndMended(t *testing.T) {
@@ -143,6 +167,7 @@ func TestDriftBesideTheCatalogIsFoundAndMended(t *testing.T) {
 		away := y.moveKey(t, victim)
 		r := y.prove(y.slug(victim))
 		require.Equal(t, isolation.Failed, r.Tenants[0].Verdict, all(r.Tenants[0]))
+		require.Contains(t, differences(y.repair(y.slug(victim), false)), "key: key: its state does not follow the gate")
 		done := y.repair(y.slug(victim), true)
 		require.NotEqual(t, isolation.Proven, done.Proof.Verdict)
 		require.NotEmpty(t, done.Left, "a new key would open nothing: a person has to restore the old one")
@@ -174,7 +199,8 @@ func TestWhatTenantsShareCountsAgainstEach(t *testing.T) {
 	y := newYard(t, 2)
 	for _, d := range []drift{
 		{name: "a shared function's body", sql: `CREATE OR REPLACE FUNCTION cell.refuse_change() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS 'BEGIN RETURN NULL; END'`, says: "function differs"},
-		{name: "the context keys for everybody", sql: `GRANT SELECT ON cell.context_key TO PUBLIC`, says: "the context keys was allowed"},
+		{name: "the context keys for everybody", sql: `GRANT SELECT ON cell.context_key TO PUBLIC`, says: "the context keys was allowed",
+			shows: "context_key: right of PUBLIC: SELECT is not declared"},
 		{name: "default privileges", sql: `ALTER DEFAULT PRIVILEGES FOR ROLE cell_owner GRANT SELECT ON TABLES TO PUBLIC`, says: "default privileges"},
 		{name: "default privileges of functions", sql: `ALTER DEFAULT PRIVILEGES FOR ROLE cell_owner GRANT EXECUTE ON FUNCTIONS TO PUBLIC`, says: "default privileges"},
 	} {
@@ -186,6 +212,7 @@ func TestWhatTenantsShareCountsAgainstEach(t *testing.T) {
 				require.Contains(t, all(one), d.says)
 			}
 			require.NotEmpty(t, r.Shared)
+			require.Contains(t, differences(y.repair(y.slug(y.tenants[0]), false)), d.shown())
 			for _, id := range y.tenants {
 				require.Equal(t, "quarantined", y.text(`SELECT state FROM organization WHERE id = $1`, id))
 				done := y.repair(y.slug(id), true)
