@@ -72,7 +72,8 @@ type Pairs struct {
 	// PerTenant is against how many others each was tried; All says that these are all.
 	PerTenant int  `json:"per_tenant"`
 	All       bool `json:"all"`
-	// Round of Rounds: as many proofs in a row try every pair.
+	// Round of Rounds: as many proofs of all in a row try every pair. A proof of one
+	// tenant is of any.
 	Round  int64 `json:"round"`
 	Rounds int64 `json:"rounds"`
 }
