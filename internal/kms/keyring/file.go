@@ -108,10 +108,13 @@ func (r *Keyring) write(k *tenantKey) error {
 	return writeFile(r.path(k.Name), raw)
 }
 
+// tmpSuffix ends the name of a file that is being written; a dot begins it.
+const tmpSuffix = ".tmp"
+
 // writeFile writes beside, syncs, renames over, and syncs the directory.
 func writeFile(path string, raw []byte) (err error) {
 	dir := filepath.Dir(path)
-	tmp := filepath.Join(dir, "."+rand.Text()+".tmp")
+	tmp := filepath.Join(dir, "."+rand.Text()+tmpSuffix)
 	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return fmt.Errorf("keyring: writing: %w: %w", driver.ErrUnavailable, err)

@@ -43,8 +43,9 @@ type Keyring struct {
 
 var _ driver.KMS = (*Keyring)(nil)
 
-// Open opens the keyring, making directory and master key on first use. It
-// refuses a master key that others can read and a directory that others can write.
+// Open opens the keyring, making directory and master key on first use, and removes
+// what a killed writer left among the keys. It refuses a master key that others can
+// read and a directory that others can write.
 func Open(dir string, opts Options) (*Keyring, error) {
 	if err := Create(dir); err != nil {
 		return nil, err
@@ -62,7 +63,11 @@ func Open(dir string, opts Options) (*Keyring, error) {
 	if err != nil {
 		return nil, fmt.Errorf("keyring: deriving the file key: %w", err)
 	}
-	return &Keyring{dir: dir, master: aead, macKey: macKey, ledger: ledger{path: opts.ShredLedger}}, nil
+	r := &Keyring{dir: dir, master: aead, macKey: macKey, ledger: ledger{path: opts.ShredLedger}}
+	if err := r.sweepAtOpen(); err != nil {
+		return nil, err
+	}
+	return r, nil
 }
 
 // gcm returns AES-256-GCM that puts a random nonce before the ciphertext.

@@ -94,7 +94,8 @@ func (r *Keyring) Enable(ctx context.Context, key string) error {
 
 // Shred implements driver.KMS. The ledger learns of it first: a crash in between
 // leaves a key that is refused already, and a second Shred finishes the work.
-// The old file's blocks are overwritten as far as the file system allows.
+// The blocks of the old file, and of files that a killed writer left beside it, are
+// overwritten as far as the file system allows.
 func (r *Keyring) Shred(ctx context.Context, key string) error {
 	if err := driver.CheckKey(key); err != nil {
 		return err
@@ -105,6 +106,9 @@ func (r *Keyring) Shred(ctx context.Context, key string) error {
 	}
 	defer unlock()
 	if err := r.ledger.add(key); err != nil {
+		return err
+	}
+	if err := r.sweep(); err != nil {
 		return err
 	}
 	old, err := os.OpenFile(r.path(key), os.O_RDWR, 0)
@@ -126,7 +130,7 @@ func (r *Keyring) Shred(ctx context.Context, key string) error {
 	return nil
 }
 
-// overwrite fills the file, which has no name any more, with random bytes.
+// overwrite fills the file, which has no name any more or loses it next, with random bytes.
 func overwrite(f *os.File) error {
 	info, err := f.Stat()
 	if err != nil {
