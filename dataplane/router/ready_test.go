@@ -3,7 +3,9 @@ package router_test
 import (
 	"context"
 	"encoding/json"
+	"io"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/gofiber/fiber/v2"
@@ -76,4 +78,36 @@ func TestReadyMeansTheWholeWay(t *testing.T) {
 	require.False(t, checks["workers"])
 	resp, _ := get(t, c.client(), c.url+"/livez")
 	require.Equal(t, 200, resp.StatusCode)
+}
+
+// TestAClientThatLeavesReadinessTakesNothingAlong is for the race detector: the check of
+// the control plane is left while it ends.
+func TestAClientThatLeavesReadinessTakesNothingAlong(t *testing.T) {
+	first := newCluster(t, nil)
+	asked, hang := make(chan struct{}), atomic.Bool{}
+	hang.Store(true)
+	app := httpx.New(httpx.Config{TrustedPeers: []string{"router"}})
+	app.Get("/internal/readyz", func(f *fiber.Ctx) error {
+		if hang.Load() {
+			asked <- struct{}{}
+			<-httpx.Context(f).Done()
+		}
+		return f.JSON(httpx.Readiness{Ready: true, Checks: []httpx.CheckResult{{Name: "kratos", OK: true}}})
+	})
+	ln := listen(t)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- httpx.Serve(ctx, app, ln, first.serverTLS("controlplane")) }()
+	t.Cleanup(func() { cancel(); <-done })
+	c := newClusterWith(t, first, "https://"+ln.Addr().String())
+	for range 10 {
+		conn := c.dial()
+		_, err := io.WriteString(conn, "GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n")
+		require.NoError(t, err)
+		<-asked
+		require.NoError(t, conn.Close())
+	}
+	hang.Store(false)
+	_, body := get(t, c.client(), c.url+"/readyz")
+	require.Contains(t, body, "controlplane.kratos")
 }
