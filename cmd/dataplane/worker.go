@@ -49,6 +49,7 @@ type worker struct {
 	kms      kms.KMS
 	cipher   *phi.Cipher
 	door     *access.Door
+	served   *served
 	signals  *access.Signals
 	routes   *routes.Store
 	poller   *routes.Poller
@@ -78,7 +79,8 @@ func newWorker(ctx context.Context, cfg settings, o *obs.Obs) (_ *worker, err er
 		return nil, fmt.Errorf("opening the key service: %w", err)
 	}
 	w.signals = access.NewSignals(cfg.CellDSN, hintsEvery, o.Log)
-	pools := access.NewPools(access.PoolConfig{DSN: cfg.CellDSN, Connections: cfg.Connections, Tracer: obspg.Tracer()}, access.StoredCredentials{Cell: w.cell, KMS: w.kms})
+	w.served = newServed(access.StoredCredentials{Cell: w.cell, KMS: w.kms})
+	pools := access.NewPools(access.PoolConfig{DSN: cfg.CellDSN, Connections: cfg.Connections, Tracer: obspg.Tracer()}, w.served)
 	w.door = access.NewDoor(pools, w.signals)
 	if w.cipher, err = phi.NewCipher(w.kms, w.door.Keys(), phi.Options{}); err != nil {
 		return nil, fmt.Errorf("making the cipher: %w", err)
@@ -203,11 +205,13 @@ func (w *worker) followRoutes(ctx context.Context) {
 	defer end()
 	expiry := time.NewTicker(30 * time.Second)
 	defer expiry.Stop()
+	open := func(tenant tenants.ID) bool {
+		r, ok := w.routes.ByTenant(tenant)
+		return ok && r.CellID == w.cfg.CellID && r.Mode != tenants.GateClosed
+	}
 	for {
-		for _, tenant := range w.door.Serving() {
-			if r, ok := w.routes.ByTenant(tenant); !ok || r.CellID != w.cfg.CellID || r.Mode == tenants.GateClosed {
-				w.door.Forget(tenant)
-			}
+		for _, tenant := range w.served.withdrawn(time.Now(), open) {
+			w.door.Forget(tenant)
 		}
 		select {
 		case <-updated:
