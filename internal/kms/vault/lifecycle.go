@@ -135,7 +135,8 @@ func (v *Vault) Retire(ctx context.Context, key string, minVersion int) error {
 }
 
 // Shred implements driver.KMS for the shredder. The mark comes first: a crash in
-// between leaves a key that Ensure will not revive, and a second Shred goes on.
+// between leaves a key that Ensure will not revive, that stays closed if it was, and
+// of which nobody is told that it is shredded. A second Shred goes on.
 func (v *Vault) Shred(ctx context.Context, key string) error {
 	if err := driver.CheckKey(key); err != nil {
 		return err
@@ -168,18 +169,17 @@ func (v *Vault) Status(ctx context.Context, key string) (driver.Status, error) {
 	if err := driver.CheckKey(key); err != nil {
 		return driver.Status{}, err
 	}
-	gone, err := v.isShredded(ctx, key)
+	marked, err := v.isShredded(ctx, key)
 	if err != nil {
 		return driver.Status{}, err
-	}
-	if gone {
-		return driver.Status{State: driver.StateShredded}, nil
 	}
 	info, err := v.keyInfo(ctx, key)
-	if err != nil {
+	switch {
+	case err != nil:
 		return driver.Status{}, err
-	}
-	if info == nil {
+	case info == nil && marked:
+		return driver.Status{State: driver.StateShredded}, nil
+	case info == nil:
 		return driver.Status{State: driver.StateAbsent}, nil
 	}
 	closed, err := v.read(ctx, v.cell.closed(key))
@@ -193,34 +193,21 @@ func (v *Vault) Status(ctx context.Context, key string) (driver.Status, error) {
 	return status, nil
 }
 
-// Names implements driver.KMS for the provisioner. A shredded key's ledger entry
-// counts before its deletion does.
+// Names implements driver.KMS for the provisioner. A key that is marked as shredded and
+// still there is among them: whoever accounts for keys must come upon it.
 func (v *Vault) Names(ctx context.Context) ([]string, error) {
 	keys, err := v.list(ctx, v.cell.mount()+"/keys")
 	if err != nil {
 		return nil, err
 	}
-	shredded, err := v.list(ctx, v.cell.ledger()+"/shredded")
-	if err != nil {
-		return nil, err
-	}
-	return without(keys, shredded), nil
-}
-
-// without returns the keys in order that are not among gone.
-func without(keys, gone []string) []string {
-	out := make(map[string]bool, len(gone))
-	for _, key := range gone {
-		out[key] = true
-	}
-	keys = slices.DeleteFunc(keys, func(key string) bool { return out[key] })
 	slices.Sort(keys)
-	return keys
+	return keys, nil
 }
 
-// Disable implements driver.KMS for the provisioner.
+// Disable implements driver.KMS for the provisioner. It closes also a key that is
+// marked as shredded and still there.
 func (v *Vault) Disable(ctx context.Context, key string) error {
-	if err := v.refuseGone(ctx, key); err != nil {
+	if _, err := v.existing(ctx, key); err != nil {
 		return err
 	}
 	if _, err := v.write(ctx, v.cell.closed(key), map[string]any{"at": time.Now().UTC().Format(time.RFC3339)}); err != nil {
@@ -308,18 +295,50 @@ func (v *Vault) syncClosed(ctx context.Context, part string) error {
 	}
 }
 
-// closedKeys returns the disabled keys in order, without those shredded since: they
-// need no deny, and a policy's size is limited.
+// closedKeys returns the disabled keys in order, without those that are gone: they need
+// no deny, and a policy's size is limited. A mark alone is not enough, for a Shred that
+// died behind it left a key that would open.
 func (v *Vault) closedKeys(ctx context.Context) ([]string, error) {
-	keys, err := v.list(ctx, v.cell.ledger()+"/closed")
+	closed, err := v.list(ctx, v.cell.ledger()+"/closed")
 	if err != nil {
 		return nil, err
 	}
-	shredded, err := v.list(ctx, v.cell.ledger()+"/shredded")
+	marked, err := v.list(ctx, v.cell.ledger()+"/shredded")
 	if err != nil {
 		return nil, err
 	}
-	return without(keys, shredded), nil
+	gone := intersection(marked, closed)
+	if len(gone) > 0 {
+		// Read behind the marks: what is marked and not there now is not made again.
+		there, err := v.list(ctx, v.cell.mount()+"/keys")
+		if err != nil {
+			return nil, err
+		}
+		gone = without(gone, there)
+	}
+	return without(closed, gone), nil
+}
+
+// without returns the keys in order that are not among gone.
+func without(keys, gone []string) []string {
+	out := setOf(gone)
+	keys = slices.DeleteFunc(keys, func(key string) bool { return out[key] })
+	slices.Sort(keys)
+	return keys
+}
+
+// intersection returns those of the keys that are also among others.
+func intersection(keys, others []string) []string {
+	in := setOf(others)
+	return slices.DeleteFunc(keys, func(key string) bool { return !in[key] })
+}
+
+func setOf(keys []string) map[string]bool {
+	set := make(map[string]bool, len(keys))
+	for _, key := range keys {
+		set[key] = true
+	}
+	return set
 }
 
 func (v *Vault) policy(ctx context.Context, part string) (string, error) {
