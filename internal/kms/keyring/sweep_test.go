@@ -101,7 +101,7 @@ func TestShredWithoutItsSweepFails(t *testing.T) {
 		t.Fatal(err)
 	}
 	left := filepath.Join(dir, "keys", ".KILLED.tmp")
-	if err := os.WriteFile(left, program, 0o700); err != nil { //nolint:gosec // it must run
+	if err := os.WriteFile(left, program, 0o700); err != nil {
 		t.Fatal(err)
 	}
 	running := exec.CommandContext(t.Context(), left)
