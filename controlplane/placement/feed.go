@@ -44,9 +44,15 @@ func NewFeed(pool *pgxpool.Pool, sign func(tenants.RouteTable) ([]byte, error)) 
 }
 
 // Next returns the newest signed table if its version is above after, waiting for
-// one for as long as wait. A nil document means nothing new. The error is
-// KindUnavailable if no table could be made yet, and after End.
+// one for as long as wait. A nil document means nothing new. A reader ahead of the
+// database is overtaken, and gets that table. The error is KindUnavailable if no table
+// could be made yet, and after End, KindInvalid for a version that cannot be.
 func (f *Feed) Next(ctx context.Context, after int64, wait time.Duration) ([]byte, error) {
+	if f.behind(after) {
+		if err := overtake(ctx, f.pool, after); err != nil {
+			return nil, err
+		}
+	}
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	for {
@@ -138,10 +144,15 @@ func (f *Feed) refresh(ctx context.Context) (made bool, err error) {
 		return false, fmt.Errorf("reading the route table's version: %w", err)
 	}
 	f.mu.Lock()
-	current := f.doc != nil && version <= f.version
+	there, have := f.doc != nil, f.version
 	f.mu.Unlock()
-	if current {
+	switch {
+	case there && version == have:
 		return false, nil
+	case there && version < have:
+		if err := overtake(ctx, f.pool, have); err != nil {
+			return false, err
+		}
 	}
 	table, err := Table(ctx, f.pool)
 	if err != nil {

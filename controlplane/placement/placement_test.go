@@ -240,7 +240,7 @@ func TestFeedsOfTwoControlPlanesAgree(t *testing.T) {
 
 	stopped, cancel := context.WithCancel(ctx)
 	cancel()
-	_, err = feeds[0].Next(stopped, 1<<40, time.Minute)
+	_, err = feeds[0].Next(stopped, version(t, w), time.Minute)
 	assert.ErrorIs(t, err, context.Canceled)
 }
 
@@ -260,7 +260,7 @@ func TestFeedKeepsTheLastTableWhenTheDatabaseIsGone(t *testing.T) {
 
 	waiting := make(chan error, 1)
 	go func() {
-		_, err := f.Next(ctx, 1<<40, time.Minute)
+		_, err := f.Next(ctx, 1, time.Minute)
 		waiting <- err
 	}()
 	f.End()

@@ -189,6 +189,18 @@ func (q *Queries) RouteNotify(ctx context.Context, version string) error {
 	return err
 }
 
+const routeRaise = `-- name: RouteRaise :execrows
+UPDATE route_version SET version = $1 WHERE singleton AND version < $1
+`
+
+func (q *Queries) RouteRaise(ctx context.Context, version int64) (int64, error) {
+	result, err := q.db.Exec(ctx, routeRaise, version)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
 const routeVersion = `-- name: RouteVersion :one
 SELECT version FROM route_version WHERE singleton
 `

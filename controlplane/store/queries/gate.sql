@@ -37,3 +37,6 @@ SELECT pg_notify('caresphere_routes', @version::text);
 
 -- name: RouteVersion :one
 SELECT version FROM route_version WHERE singleton;
+
+-- name: RouteRaise :execrows
+UPDATE route_version SET version = @version WHERE singleton AND version < @version;
