@@ -48,7 +48,8 @@ func (s *Service) Start(ctx context.Context, tx pgx.Tx, organization tenants.ID)
 
 // Ensure makes the customer and the subscription at the provider and stores
 // their ids, each as soon as it is known. Called again it goes on where it
-// stopped; an active subscription is left alone. Errors: KindNotFound if none was
+// stopped; an active subscription is left alone, also if another process made it
+// so meanwhile. Errors: KindNotFound if none was
 // begun, KindUnavailable (try again), KindConflict (the provider refuses, or the
 // plan needs a provider that this process has no key for).
 func (s *Service) Ensure(ctx context.Context, organization tenants.ID) error {
@@ -78,15 +79,30 @@ func (s *Service) Ensure(ctx context.Context, organization tenants.ID) error {
 		}
 		if customer = optional(id); customer != nil {
 			if err := s.set(ctx, organization, row.Plan, customer, nil, StatusPending, "subscription.customer"); err != nil {
-				return err
+				return unlessMade(err)
 			}
+			// Two processes at once: the customer that was stored first is the payer.
+			if row, err = store.New(s.pool).SubscriptionGet(ctx, organization); err != nil {
+				return fmt.Errorf("reading a subscription: %w", err)
+			}
+			customer = row.StripeCustomer
 		}
 	}
 	sub, err := provider.Subscribe(ctx, payer, deref(customer))
 	if err != nil {
 		return err
 	}
-	return s.set(ctx, organization, row.Plan, customer, optional(sub.ID), sub.Status, "subscription.activate")
+	return unlessMade(s.set(ctx, organization, row.Plan, customer, optional(sub.ID), sub.Status, "subscription.activate"))
+}
+
+// errMade means that the subscription is no longer pending: it was made meanwhile.
+var errMade = errors.New("billing: the subscription is made")
+
+func unlessMade(err error) error {
+	if errors.Is(err, errMade) {
+		return nil
+	}
+	return err
 }
 
 func (s *Service) set(ctx context.Context, organization tenants.ID, plan string, customer, subscription *string, status, action string) error {
@@ -99,7 +115,7 @@ func (s *Service) set(ctx context.Context, organization tenants.ID, plan string,
 			return fmt.Errorf("storing a subscription: %w", err)
 		}
 		if n != 1 {
-			return tenants.NotFound()
+			return errMade
 		}
 		return nil
 	})

@@ -79,3 +79,48 @@ func TestStripePlanGoesOnWhereItStopped(t *testing.T) {
 	assert.Contains(t, row(t, w, o), "customer subscription")
 	assert.Equal(t, customer, w.Value(t, "SELECT stripe_customer FROM subscription WHERE organization_id = $1", o.ID), "not made twice")
 }
+
+// overtaken is a provider during whose answer another process makes the subscription.
+type overtaken struct {
+	payments.Manual
+	at        string
+	meanwhile func()
+}
+
+func (overtaken) Plan() string { return payments.PlanStripe }
+
+func (o overtaken) Customer(context.Context, payments.Payer) (string, error) {
+	if o.at == "customer" {
+		o.meanwhile()
+	}
+	return "cus_late", nil
+}
+
+func (o overtaken) Subscribe(_ context.Context, _ payments.Payer, customer string) (payments.Subscription, error) {
+	if o.at == "subscription" {
+		o.meanwhile()
+	}
+	return payments.Subscription{ID: "sub_of_" + customer, Status: "trialing"}, nil
+}
+
+// Whoever comes late takes nothing back of what another process has made.
+func TestALateAnswerChangesNothing(t *testing.T) {
+	t.Parallel()
+	w := cptest.New(t)
+	pool := cptest.Open(t, w.DB.DSN("provisioner"))
+	made := "SELECT concat_ws(' ', status, stripe_customer, stripe_subscription) FROM subscription WHERE organization_id = $1"
+	const complete = "UPDATE subscription SET status = 'active', stripe_customer = 'cus_first', stripe_subscription = 'sub_first' WHERE organization_id = $1"
+	for slug, c := range map[string]struct{ at, meanwhile, want string }{
+		"late-one":   {"customer", complete, "active cus_first sub_first"},
+		"late-two":   {"subscription", complete, "active cus_first sub_first"},
+		"late-three": {"customer", "UPDATE subscription SET stripe_customer = 'cus_first' WHERE organization_id = $1", "trialing cus_first sub_of_cus_first"},
+		"in-time":    {"nowhere", "", "trialing cus_late sub_of_cus_late"},
+	} {
+		o := w.Organization(t, slug)
+		w.Execute(t, o)
+		w.Super(t, "UPDATE subscription SET plan = 'stripe' WHERE organization_id = $1", o.ID)
+		service := billing.New(pool, overtaken{at: c.at, meanwhile: func() { w.Super(t, c.meanwhile, o.ID) }})
+		require.NoError(t, service.Ensure(ctx, o.ID), slug)
+		assert.Equal(t, c.want, w.Value(t, made, o.ID), slug)
+	}
+}

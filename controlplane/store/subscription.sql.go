@@ -48,9 +48,10 @@ func (q *Queries) SubscriptionGet(ctx context.Context, organizationID tenants.ID
 
 const subscriptionSet = `-- name: SubscriptionSet :execrows
 UPDATE subscription
-SET plan = $1, stripe_customer = $2, stripe_subscription = $3,
+SET plan = $1, stripe_customer = coalesce(stripe_customer, $2),
+    stripe_subscription = coalesce(stripe_subscription, $3),
     status = $4, updated_at = now()
-WHERE organization_id = $5
+WHERE organization_id = $5 AND status = 'pending'
 `
 
 type SubscriptionSetParams struct {
@@ -61,6 +62,8 @@ type SubscriptionSetParams struct {
 	OrganizationID     tenants.ID
 }
 
+// Only one that is not made yet, and an id that is known stays: whoever comes late
+// changes nothing.
 func (q *Queries) SubscriptionSet(ctx context.Context, arg SubscriptionSetParams) (int64, error) {
 	result, err := q.db.Exec(ctx, subscriptionSet,
 		arg.Plan,
