@@ -9,19 +9,34 @@ package jobs
 
 import (
 	"github.com/riverqueue/river"
+	"github.com/riverqueue/river/rivertype"
 
 	"github.com/caresphere/caresphere/tenants"
 )
 
-// The queues. A gate's has workers of its own, so that no amount of provisioning
-// delays its closing.
+// The queues of no cell, which every provisioner works. One that takes another cell's
+// job from there hands it over to that cell's own queue.
 const (
-	QueueGate      = "gate"
-	QueueProvision = "provision"
+	// AnyProvision is for organizations that have no place yet.
+	AnyProvision = "provision"
+	// AnyGate is where gates were asked for before each cell had a queue.
+	AnyGate = "gate"
 )
 
+// QueueProvision is the queue of one cell's organizations: only its own provisioner
+// has the rights to take their steps.
+func QueueProvision(cell string) string { return "provision-" + cell }
+
+// QueueGate is the queue of one cell's gates. It has workers of its own, so that no
+// amount of provisioning delays a closing.
+func QueueGate(cell string) string { return "gate-" + cell }
+
+// QueueRenew is the queue of one cell's credentials, so that each cell's are renewed
+// whoever leads the others' background work.
+func QueueRenew(cell string) string { return "renew-" + cell }
+
 // Provision brings an organization with an executed agreement to life, step by
-// step. It is not declared unique: a retry may be asked for while the failed job
+// step, in the cell of the queue or, from AnyProvision, in one that has room. It is not declared unique: a retry may be asked for while the failed job
 // is still being put away, and must not vanish. The provisioning lease keeps two
 // of them from acting at once.
 type Provision struct {
@@ -33,12 +48,13 @@ func (Provision) Kind() string { return "provision" }
 
 // InsertOpts implements river.JobArgsWithInsertOpts.
 func (Provision) InsertOpts() river.InsertOpts {
-	return river.InsertOpts{Priority: 2, Queue: QueueProvision}
+	return river.InsertOpts{Priority: 2, Queue: AnyProvision}
 }
 
 // ApplyGate carries a gate decision to where it holds: the tenant's login role,
 // its connections and its key. Version is the decision that asked for it; the
-// worker applies the newest one it finds and ignores an older one.
+// worker applies the newest one it finds and ignores an older one. Whoever inserts
+// names the cell's queue, for the job has no cell.
 type ApplyGate struct {
 	OrganizationID tenants.ID `json:"organization_id"`
 	Version        int64      `json:"version"`
@@ -50,18 +66,21 @@ func (ApplyGate) Kind() string { return "apply_gate" }
 // InsertOpts implements river.JobArgsWithInsertOpts: closing a gate goes before
 // everything else that waits.
 func (ApplyGate) InsertOpts() river.InsertOpts {
-	return river.InsertOpts{Priority: 1, Queue: QueueGate}
+	return river.InsertOpts{Priority: 1, Queue: AnyGate}
 }
 
-// RenewCredentials replaces tenants' credentials before they expire.
+// RenewCredentials replaces the credentials of a cell's tenants before they expire.
+// Whoever inserts names the cell's queue.
 type RenewCredentials struct{}
 
 // Kind implements river.JobArgs.
 func (RenewCredentials) Kind() string { return "renew_credentials" }
 
-// InsertOpts implements river.JobArgsWithInsertOpts.
+// InsertOpts implements river.JobArgsWithInsertOpts: of several provisioners of a cell
+// one at a time renews.
 func (RenewCredentials) InsertOpts() river.InsertOpts {
-	return river.InsertOpts{Priority: 3, Queue: QueueProvision}
+	return river.InsertOpts{Priority: 3, UniqueOpts: river.UniqueOpts{ByQueue: true, ByState: []rivertype.JobState{
+		rivertype.JobStateAvailable, rivertype.JobStatePending, rivertype.JobStateRetryable, rivertype.JobStateRunning, rivertype.JobStateScheduled}}}
 }
 
 // SendMail delivers one message of the mail table.

@@ -126,7 +126,8 @@ func (g *Gates) store(ctx context.Context, tx pgx.Tx, row store.GateLockRow, was
 		return nil
 	}
 	if row.CellID != nil {
-		if _, err := g.jobs.InsertTx(ctx, tx, jobs.ApplyGate{OrganizationID: row.ID, Version: version}, nil); err != nil {
+		if _, err := g.jobs.InsertTx(ctx, tx, jobs.ApplyGate{OrganizationID: row.ID, Version: version},
+			&river.InsertOpts{Queue: jobs.QueueGate(*row.CellID)}); err != nil {
 			return fmt.Errorf("asking for the gate to be applied: %w", err)
 		}
 	}

@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
+	"time"
 
+	"github.com/caresphere/caresphere/controlplane/jobs"
 	"github.com/caresphere/caresphere/controlplane/store"
 	"github.com/caresphere/caresphere/internal/kms/driver"
 	"github.com/caresphere/caresphere/internal/pg"
@@ -14,34 +17,56 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
+// keyTime bounds one call that switches a key; fenceTime is how long the server lets a
+// process that was stopped in between keep the fence.
+const (
+	keyTime   = 4 * time.Second
+	fenceTime = 6 * time.Second
+)
+
+// newerThere means that the cell has a decision of that version, above the one at hand.
+type newerThere int64
+
+// Error implements error.
+func (v newerThere) Error() string {
+	return fmt.Sprintf("provisioning: the cell has version %d of the gate's decision", int64(v))
+}
+
 // ApplyGate carries the newest decision about the organization's gate to where it
 // holds: its login role, its sessions, its key. Closed: the role cannot log in,
 // its sessions end, the key refuses. It may run at any time, any number of times
-// and in several processes: the cell keeps the highest version that was applied.
+// and in several processes: the cell keeps the highest version that was applied. A
+// decision below that one was forgotten by the control database, which then was
+// restored: it gets a version above the cell's, and holds. One of another cell's
+// organization is handed over.
 func (p *Provisioner) ApplyGate(ctx context.Context, organization tenants.ID) error {
 	for {
-		d, err := p.q.GateDecision(ctx, organization)
-		if errors.Is(err, pgx.ErrNoRows) {
-			return final("there is no such organization")
-		}
+		d, err := p.decision(ctx, organization)
 		if err != nil {
-			return fmt.Errorf("reading the gate: %w", err)
+			return err
 		}
-		if d.CellID != nil && *d.CellID != p.CellID {
-			return nil
+		if cell, other := p.elsewhere(d.CellID); other {
+			return p.handOver(ctx, jobs.ApplyGate{OrganizationID: organization, Version: d.GateVersion}, jobs.QueueGate(cell))
 		}
 		open := tenants.GateMode(d.GateMode) != tenants.GateClosed
-		if err := p.apply(ctx, organization, d.GateVersion, open); err != nil {
+		err = p.apply(ctx, organization, d.GateVersion, open)
+		var ahead newerThere
+		if errors.As(err, &ahead) {
+			if err := p.raise(ctx, organization, int64(ahead)); err != nil {
+				return err
+			}
+			continue
+		}
+		if err != nil {
 			return err
 		}
 		if err := p.q.GateApplied(ctx, store.GateAppliedParams{ID: organization, Version: d.GateVersion}); err != nil {
 			return fmt.Errorf("recording the gate: %w", err)
 		}
-		// A decision that fell meanwhile may have been applied by another process
-		// before the last of our effects.
-		again, err := p.q.GateDecision(ctx, organization)
+		// A decision that fell meanwhile has its own job, which may be lost.
+		again, err := p.decision(ctx, organization)
 		if err != nil {
-			return fmt.Errorf("reading the gate: %w", err)
+			return err
 		}
 		if again.GateVersion == d.GateVersion {
 			return nil
@@ -49,32 +74,62 @@ func (p *Provisioner) ApplyGate(ctx context.Context, organization tenants.ID) er
 	}
 }
 
+func (p *Provisioner) decision(ctx context.Context, organization tenants.ID) (store.GateDecisionRow, error) {
+	d, err := p.q.GateDecision(ctx, organization)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return d, final("there is no such organization")
+	}
+	return d, wrap(err, "reading the gate")
+}
+
 // apply makes one version of the decision hold. Closing begins with what stops
-// requests, opening ends with what lets them in.
+// requests, opening ends with what lets them in. The key is switched under the cell's
+// fence, like the role: whoever comes with an older decision, however late, does not
+// reach it, and whoever comes with a newer one waits. The error is newerThere if the
+// cell has a newer decision.
 func (p *Provisioner) apply(ctx context.Context, organization tenants.ID, version int64, open bool) error {
-	key := driver.KeyName(organization)
+	var refused error
+	role := func(tx pgx.Tx) (err error) {
+		refused, err = p.switchRole(ctx, tx, organization, open)
+		return err
+	}
 	if open {
-		if err := p.Keys.Enable(ctx, key); err != nil {
-			return fmt.Errorf("enabling the key: %w", err)
-		}
-		return p.switchRole(ctx, organization, version, true)
+		err := p.fenced(ctx, organization, version, true, func(tx pgx.Tx) error {
+			if err := p.switchKey(ctx, organization, true); err != nil {
+				return err
+			}
+			return role(tx)
+		})
+		return errors.Join(err, refused)
+	}
+	err := p.fenced(ctx, organization, version, false, role)
+	var newer newerThere
+	if errors.As(err, &newer) {
+		return err
 	}
 	// Whatever one of these cannot do, the others still do: a role that somebody gave
 	// attributes above ours may not be switched by us, and its key must refuse all the same.
-	failed := []error{p.switchRole(ctx, organization, version, false), p.endSessions(ctx, tenants.RoleName(organization))}
-	// An organization without a key yet has nothing to disable.
-	if err := p.Keys.Disable(ctx, key); err != nil && !errors.Is(err, driver.ErrKeyGone) {
-		failed = append(failed, fmt.Errorf("disabling the key: %w", err))
+	failed := []error{err, refused, p.endSessions(ctx, tenants.RoleName(organization))}
+	if err != nil {
+		// Without the fence, for a cell that does not answer must not keep a key alive. It
+		// is an error, so the newest decision is applied again.
+		return errors.Join(append(failed, p.switchKey(ctx, organization, false))...)
 	}
-	return errors.Join(failed...)
+	err = p.fenced(ctx, organization, version, false, func(pgx.Tx) error { return p.switchKey(ctx, organization, false) })
+	if errors.As(err, &newer) {
+		return err
+	}
+	return errors.Join(append(failed, err)...)
 }
 
-// switchRole lets the role log in or not, and tells the workers. A newer decision
-// that was applied already stays.
-func (p *Provisioner) switchRole(ctx context.Context, organization tenants.ID, version int64, open bool) error {
-	role := tenants.RoleName(organization)
-	var refused error
-	err := pg.InTx(ctx, p.Cell, func(tx pgx.Tx) error {
+// fenced runs fn in a transaction that holds the organization's fence in the cell and
+// records the decision there, unless the cell has a newer one: newerThere.
+func (p *Provisioner) fenced(ctx context.Context, organization tenants.ID, version int64, open bool, fn func(pgx.Tx) error) error {
+	return pg.InTx(ctx, p.Cell, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, `SELECT set_config('idle_in_transaction_session_timeout', $1, true)`,
+			strconv.FormatInt(fenceTime.Milliseconds(), 10)); err != nil {
+			return fmt.Errorf("bounding the hold of the fence: %w", err)
+		}
 		tag, err := tx.Exec(ctx, `
 			INSERT INTO cell.tenant_fence AS f (tenant_id, gate_version, gate_open) VALUES ($1, $2, $3)
 			ON CONFLICT ON CONSTRAINT tenant_fence_pk
@@ -84,25 +139,50 @@ func (p *Provisioner) switchRole(ctx context.Context, organization tenants.ID, v
 			return fmt.Errorf("recording the gate in the cell: %w", err)
 		}
 		if tag.RowsAffected() == 0 {
-			return nil
-		}
-		var there bool
-		if err := tx.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1)`, role).Scan(&there); err != nil {
-			return fmt.Errorf("looking for the login role: %w", err)
-		}
-		if there {
-			login := " NOLOGIN"
-			if open {
-				login = " LOGIN"
+			var newer newerThere
+			if err := tx.QueryRow(ctx, `SELECT gate_version FROM cell.tenant_fence WHERE tenant_id = $1`, organization).Scan(&newer); err != nil {
+				return fmt.Errorf("reading the cell's gate: %w", err)
 			}
-			if refused, err = p.alterRole(ctx, tx, "ALTER ROLE "+quote(role)+login); err != nil {
-				return err
-			}
+			return newer
 		}
-		_, err = tx.Exec(ctx, `SELECT pg_notify($1, $2)`, tenantdb.GateChannel, tenantdb.HintTag(tenantdb.GateChannel, organization))
-		return wrap(err, "telling the workers")
+		return fn(tx)
 	})
-	return errors.Join(err, refused)
+}
+
+// switchKey lets the key serve or refuse. An organization without a key yet has
+// nothing to disable.
+func (p *Provisioner) switchKey(ctx context.Context, organization tenants.ID, open bool) error {
+	ctx, cancel := context.WithTimeout(ctx, keyTime)
+	defer cancel()
+	key := driver.KeyName(organization)
+	if open {
+		return wrap(p.Keys.Enable(ctx, key), "enabling the key")
+	}
+	if err := p.Keys.Disable(ctx, key); err != nil && !errors.Is(err, driver.ErrKeyGone) {
+		return fmt.Errorf("disabling the key: %w", err)
+	}
+	return nil
+}
+
+// switchRole lets the role log in or not, and tells the workers. refused is what the
+// database's rights forbid: the workers are told of the gate all the same.
+func (p *Provisioner) switchRole(ctx context.Context, tx pgx.Tx, organization tenants.ID, open bool) (refused, err error) {
+	role := tenants.RoleName(organization)
+	var there bool
+	if err := tx.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1)`, role).Scan(&there); err != nil {
+		return nil, fmt.Errorf("looking for the login role: %w", err)
+	}
+	if there {
+		login := " NOLOGIN"
+		if open {
+			login = " LOGIN"
+		}
+		if refused, err = p.alterRole(ctx, tx, "ALTER ROLE "+quote(role)+login); err != nil {
+			return nil, err
+		}
+	}
+	_, err = tx.Exec(ctx, `SELECT pg_notify($1, $2)`, tenantdb.GateChannel, tenantdb.HintTag(tenantdb.GateChannel, organization))
+	return refused, wrap(err, "telling the workers")
 }
 
 // alterRole tells a refusal apart: the workers are told of the gate also when the

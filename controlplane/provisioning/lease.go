@@ -17,6 +17,9 @@ import (
 // living one keeps its lease three times within it.
 const DefaultLeaseLife = 12 * time.Second
 
+// seenTime bounds the look at the cell's fence.
+const seenTime = 5 * time.Second
+
 // lease is the right to provision one organization. Its fence is higher than that
 // of every lease before it.
 type lease struct {
@@ -29,7 +32,7 @@ type lease struct {
 // another process holds it. The caller drops it.
 func (p *Provisioner) take(ctx context.Context, organization tenants.ID) (context.Context, *lease, func(), error) {
 	fence, err := p.q.LeaseTake(ctx, store.LeaseTakeParams{
-		OrganizationID: organization, Holder: p.Holder, Seconds: p.LeaseLife.Seconds()})
+		OrganizationID: organization, Holder: p.Holder, Seconds: p.LeaseLife.Seconds(), Seen: p.seen(ctx, organization)})
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, nil, nil, ErrBusy
 	}
@@ -53,6 +56,19 @@ func (p *Provisioner) take(ctx context.Context, organization tenants.ID) (contex
 		}
 	}
 	return held, l, drop, nil
+}
+
+// seen is the highest fence that the cell has seen for the organization: above the
+// lease's where the control database was restored from a backup. Of a cell that does not
+// answer it is 0; the steps then say so, and the cell's fence holds all the same.
+func (p *Provisioner) seen(ctx context.Context, organization tenants.ID) (fence int64) {
+	ctx, cancel := context.WithTimeout(ctx, seenTime)
+	defer cancel()
+	err := p.Cell.QueryRow(ctx, `SELECT fence FROM cell.tenant_fence WHERE tenant_id = $1`, organization).Scan(&fence)
+	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+		p.Log.WarnContext(ctx, "the cell's fence could not be read", "tenant", organization.String(), "error", err)
+	}
+	return fence
 }
 
 // keep prolongs the lease until its context ends, and ends that context when

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/riverqueue/river"
 	"golang.org/x/mod/sumdb/note"
 )
 
@@ -90,6 +92,7 @@ type Config struct {
 type Provisioner struct {
 	Config
 	q      *store.Queries
+	jobs   *river.Client[pgx.Tx] // inserts only
 	client *http.Client
 	steps  []step
 }
@@ -116,7 +119,11 @@ func New(c Config) (*Provisioner, error) {
 	if c.RotateEvery == 0 {
 		c.RotateEvery = DefaultRotateEvery
 	}
-	p := &Provisioner{Config: c, q: store.New(c.Control), client: &http.Client{
+	inserter, err := Inserter(c.Control, c.Log)
+	if err != nil {
+		return nil, fmt.Errorf("provisioning: making the job inserter: %w", err)
+	}
+	p := &Provisioner{Config: c, q: store.New(c.Control), jobs: inserter, client: &http.Client{
 		Timeout:       10 * time.Second,
 		Transport:     &http.Transport{TLSClientConfig: c.ProbeTLS, DisableKeepAlives: true},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },

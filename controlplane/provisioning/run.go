@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/caresphere/caresphere/controlplane/jobs"
 	"github.com/caresphere/caresphere/controlplane/store"
 	"github.com/caresphere/caresphere/internal/audit"
 	"github.com/caresphere/caresphere/tenants"
@@ -39,8 +40,8 @@ type run struct {
 const stepTime = 45 * time.Second
 
 // Provision takes every step for the organization that is not done. It returns nil
-// when the organization is live, and also when there is nothing to do for one in
-// another state. ErrBusy: another process is at it. ErrFenced: another process
+// when the organization is live, when there is nothing to do for one in another state,
+// and when its place is in another cell, whose provisioner was asked then. ErrBusy: another process is at it. ErrFenced: another process
 // took over. A *Failure says why a step did not succeed; the same is recorded with
 // the step. With last the organization is moved to provisioning_failed then.
 func (p *Provisioner) Provision(ctx context.Context, organization tenants.ID, last bool) error {
@@ -54,8 +55,8 @@ func (p *Provisioner) Provision(ctx context.Context, organization tenants.ID, la
 	if tenants.State(subject.State) != tenants.StateProvisioning {
 		return nil
 	}
-	if subject.CellID != nil && *subject.CellID != p.CellID {
-		return because("another cell's provisioner has to take this", nil)
+	if cell, other := p.elsewhere(subject.CellID); other {
+		return p.handOver(ctx, jobs.Provision{OrganizationID: organization}, jobs.QueueProvision(cell))
 	}
 	ctx, l, drop, err := p.take(ctx, organization)
 	if err != nil {
@@ -74,7 +75,11 @@ func (p *Provisioner) Provision(ctx context.Context, organization tenants.ID, la
 		return err
 	}
 	for _, s := range p.steps {
-		if err := r.take(ctx, s); err != nil {
+		err := r.take(ctx, s)
+		if errors.Is(err, errElsewhere) {
+			return nil
+		}
+		if err != nil {
 			return r.failed(ctx, s, err, last)
 		}
 	}
@@ -128,22 +133,17 @@ func kept(n int64, err error) error {
 	return nil
 }
 
+var errNoAgreement = final("there is no business associate agreement in force")
+
 // agreementInForce asks the control database, before every step, whether there is
 // still an agreement: one may end while the steps run.
 func (r *run) agreementInForce(ctx context.Context) error {
-	a, err := r.p.q.GateAgreement(ctx, r.organization)
-	if errors.Is(err, pgx.ErrNoRows) {
-		return final("there is no business associate agreement in force")
-	}
+	there, err := r.p.q.AgreementInForce(ctx, r.organization)
 	if err != nil {
 		return fmt.Errorf("reading the agreement: %w", err)
 	}
-	agreement := tenants.BAA{ID: a.ID, OrganizationID: a.OrganizationID, State: tenants.BAAState(a.State)}
-	if a.ExecutedAt != nil && a.ExpiresAt != nil {
-		agreement.ExecutedAt, agreement.ExpiresAt = *a.ExecutedAt, *a.ExpiresAt
-	}
-	if !agreement.InForce(r.p.Now()) {
-		return final("there is no business associate agreement in force")
+	if !there {
+		return errNoAgreement
 	}
 	return nil
 }
@@ -164,6 +164,10 @@ func (r *run) failed(ctx context.Context, s step, cause error, last bool) error 
 	rctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
 	err := r.control(rctx, func(tx pgx.Tx, q *store.Queries) error {
+		// Whoever countersigns waits here, or is seen below.
+		if _, err := q.FleetLock(rctx, r.organization); err != nil {
+			return err
+		}
 		subject, err := q.ProvisionSubject(rctx, r.organization)
 		if err != nil {
 			return err
@@ -175,6 +179,16 @@ func (r *run) failed(ctx context.Context, s step, cause error, last bool) error 
 		}
 		if err := kept(q.StepEnd(rctx, store.StepEndParams{OrganizationID: r.organization, Fence: r.fence, Step: s.name, State: "failed", Reason: reason})); err != nil {
 			return err
+		}
+		if errors.Is(cause, errNoAgreement) {
+			// One that was countersigned meanwhile is not lost: the steps are taken again.
+			there, err := q.AgreementInForce(rctx, r.organization)
+			if err != nil {
+				return err
+			}
+			if there {
+				f.Final, last = false, false
+			}
 		}
 		if !last && !f.Final {
 			return nil

@@ -213,6 +213,7 @@ type probeServer struct {
 	mu     sync.Mutex
 	refuse int // answers with this status instead, if not zero
 	served int
+	other  *bundle // the cell of that name, in tests of two
 }
 
 func newProbeServer(t testing.TB, b *bundle, verifier note.Verifier) *probeServer {
@@ -240,16 +241,24 @@ func newProbeServer(t testing.TB, b *bundle, verifier note.Verifier) *probeServe
 
 func (s *probeServer) serve(r *http.Request, b *bundle, verifier note.Verifier) error {
 	ctx := r.Context()
-	var id tenants.ID
+	var (
+		id   tenants.ID
+		cell string
+	)
 	slug := strings.Split(r.URL.Path, "/")[2]
 	// What the route table would show: a gate that is not closed, in a place.
-	if err := b.admin.QueryRow(ctx, `SELECT id FROM organization WHERE slug = $1 AND gate_mode <> 'closed' AND placement_epoch > 0`, slug).Scan(&id); err != nil {
+	if err := b.admin.QueryRow(ctx, `SELECT id, cell_id FROM organization WHERE slug = $1 AND gate_mode <> 'closed' AND placement_epoch > 0`, slug).Scan(&id, &cell); err != nil {
 		return fmt.Errorf("route: %w", err)
 	}
 	token, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 	if _, err := probe.Verify(verifier, token, id, time.Now()); err != nil {
 		return err
 	}
+	s.mu.Lock()
+	if cell == "other" {
+		b = s.other
+	}
+	s.mu.Unlock()
 	conn, key, err := b.login(ctx, id)
 	if err != nil {
 		return err

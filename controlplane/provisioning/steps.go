@@ -93,29 +93,16 @@ func placed(ctx context.Context, r *run) (bool, error) {
 // place puts the organization where the fewest are. Each cell has a provisioner of
 // its own: one that finds itself not chosen leaves the rest to the other.
 func place(ctx context.Context, r *run) error {
-	if err := r.choose(ctx); err != nil {
+	if err := r.settle(ctx); err != nil {
 		return err
 	}
-	if there, err := placed(ctx, r); err != nil || there {
+	if err := r.reload(ctx); err != nil {
 		return err
 	}
-	return because("placed in another cell, whose provisioner goes on", nil)
-}
-
-func (r *run) choose(ctx context.Context) error {
-	return r.control(ctx, func(_ pgx.Tx, q *store.Queries) error {
-		cells, err := q.ProvisionCells(ctx)
-		if err != nil {
-			return fmt.Errorf("listing cells: %w", err)
-		}
-		if len(cells) == 0 {
-			return because("no cell takes new organizations now; it is tried again", nil)
-		}
-		if _, err := q.ProvisionPlace(ctx, store.ProvisionPlaceParams{ID: r.organization, CellID: &cells[0].ID}); err != nil {
-			return fmt.Errorf("placing the organization: %w", err)
-		}
-		return nil
-	})
+	if _, other := r.p.elsewhere(r.tenant.CellID); other {
+		return errElsewhere
+	}
+	return nil
 }
 
 func keyAlive(ctx context.Context, r *run) (bool, error) {

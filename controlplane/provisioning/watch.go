@@ -5,7 +5,6 @@ import (
 	"errors"
 	"time"
 
-	"github.com/caresphere/caresphere/controlplane/jobs"
 	"github.com/caresphere/caresphere/controlplane/store"
 )
 
@@ -20,11 +19,12 @@ const (
 // Watch repairs what a killed process left, until the context ends: it asks again
 // for organizations that are being provisioned by nobody and for rotations that nobody
 // takes on, applies gates whose job is lost or slow, asks for the rotation of old
-// keys, and notes that this process is alive.
+// keys and for the renewal of credentials, and notes that this process is alive. All of
+// its own cell: what another's provisioner left is for the next one there.
 func (p *Provisioner) Watch(ctx context.Context, queue inserts) {
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
-	var asked time.Time
+	var asked, renewed time.Time
 	for {
 		wctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 		if err := p.watchOnce(wctx, queue); err != nil && ctx.Err() == nil {
@@ -32,10 +32,14 @@ func (p *Provisioner) Watch(ctx context.Context, queue inserts) {
 		}
 		if now := time.Now(); now.Sub(asked) > rotateAskEvery {
 			asked = now
+			if _, err := p.RaiseForgotten(wctx); err != nil && ctx.Err() == nil {
+				p.Log.WarnContext(ctx, "the cell's gates were not compared", "error", err)
+			}
 			if _, err := p.AskDueRotations(wctx); err != nil && ctx.Err() == nil {
 				p.Log.WarnContext(ctx, "scheduled rotations were not asked for", "error", err)
 			}
 		}
+		renewed = p.askRenewal(wctx, queue, renewed)
 		cancel()
 		select {
 		case <-ctx.Done():
@@ -46,7 +50,7 @@ func (p *Provisioner) Watch(ctx context.Context, queue inserts) {
 }
 
 func (p *Provisioner) watchOnce(ctx context.Context, queue inserts) error {
-	pending, err := p.q.GatesPending(ctx, gatePatience.Seconds())
+	pending, err := p.q.GatesPending(ctx, store.GatesPendingParams{CellID: &p.CellID, Seconds: gatePatience.Seconds()})
 	if err != nil {
 		return wrap(err, "listing gates that wait")
 	}
@@ -55,15 +59,8 @@ func (p *Provisioner) watchOnce(ctx context.Context, queue inserts) error {
 			p.Log.ErrorContext(ctx, "a gate was not applied; it is tried again", "tenant", g.ID.String(), "error", err)
 		}
 	}
-	stalled, err := p.q.ProvisionStalled(ctx)
-	if err != nil {
-		return wrap(err, "listing organizations whose provisioning stopped")
-	}
-	for _, id := range stalled {
-		if _, err := queue.Insert(ctx, jobs.Provision{OrganizationID: id}, nil); err != nil {
-			return wrap(err, "asking for provisioning again")
-		}
-		p.Log.WarnContext(ctx, "provisioning had stopped and goes on", "tenant", id.String())
+	if err := p.resumeProvisioning(ctx, queue); err != nil {
+		return err
 	}
 	// A rotation is in no hurry: what ails one does not make this process look dead.
 	return errors.Join(p.resumeRotations(ctx, queue),

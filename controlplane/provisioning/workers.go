@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/caresphere/caresphere/controlplane/jobs"
-	"github.com/caresphere/caresphere/internal/tenantdb"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -33,12 +32,16 @@ type Registrar interface {
 }
 
 // Client returns the River client that works the provisioner's jobs and those of
-// the others; the caller starts and stops it. The gate's queue has workers of its own.
+// the others; the caller starts and stops it. It works the queues of its cell and those
+// of no cell. The gates' queues have workers of their own.
 func (p *Provisioner) Client(log *slog.Logger, others ...Registrar) (*river.Client[pgx.Tx], error) {
 	workers := river.NewWorkers()
 	queues := map[string]river.QueueConfig{
-		jobs.QueueGate:      {MaxWorkers: 8},
-		jobs.QueueProvision: {MaxWorkers: 4},
+		jobs.QueueGate(p.CellID):      {MaxWorkers: 8},
+		jobs.AnyGate:                  {MaxWorkers: 2},
+		jobs.QueueProvision(p.CellID): {MaxWorkers: 4},
+		jobs.AnyProvision:             {MaxWorkers: 4},
+		jobs.QueueRenew(p.CellID):     {MaxWorkers: 1},
 		// A few at a time: rotations are in no hurry, and share the KMS with requests.
 		jobs.QueueRotate(p.CellID): {MaxWorkers: 2},
 	}
@@ -60,10 +63,6 @@ func (p *Provisioner) Client(log *slog.Logger, others ...Registrar) (*river.Clie
 		FetchOnlyKnownKinds:  true,
 		SoftStopTimeout:      10 * time.Second,
 		Queues:               queues,
-		PeriodicJobs: []*river.PeriodicJob{river.NewPeriodicJob(
-			river.PeriodicInterval(tenantdb.CertificateLife/56), // every three hours
-			func() (river.JobArgs, *river.InsertOpts) { return jobs.RenewCredentials{}, nil },
-			&river.PeriodicJobOpts{RunOnStart: true})},
 	})
 }
 
@@ -90,6 +89,7 @@ func (w *provisionWorker) Work(ctx context.Context, job *river.Job[jobs.Provisio
 		// Whoever holds the lease may die: look again after its end.
 		return river.JobSnooze(w.p.LeaseLife / 2)
 	case errors.Is(err, ErrFenced):
+		w.p.Log.WarnContext(ctx, "provisioning was taken over by another process", "tenant", job.Args.OrganizationID.String())
 		return nil
 	case errors.As(err, &f) && (f.Final || last):
 		w.p.Log.ErrorContext(ctx, "provisioning failed", "tenant", job.Args.OrganizationID.String(), "reason", f.Reason, "error", err)

@@ -11,6 +11,21 @@ import (
 	"github.com/caresphere/caresphere/tenants"
 )
 
+const agreementInForce = `-- name: AgreementInForce :one
+SELECT EXISTS (
+    SELECT 1 FROM baa
+    WHERE organization_id = $1 AND state = 'executed'
+      AND executed_at <= clock_timestamp() AND clock_timestamp() < expires_at) AS in_force
+`
+
+// By this database's clock, whose time executed_at is.
+func (q *Queries) AgreementInForce(ctx context.Context, organizationID tenants.ID) (bool, error) {
+	row := q.db.QueryRow(ctx, agreementInForce, organizationID)
+	var in_force bool
+	err := row.Scan(&in_force)
+	return in_force, err
+}
+
 const cellAdd = `-- name: CellAdd :exec
 INSERT INTO cell (id) VALUES ($1) ON CONFLICT ON CONSTRAINT cell_pk DO NOTHING
 `
@@ -131,21 +146,75 @@ func (q *Queries) GateDecision(ctx context.Context, id tenants.ID) (GateDecision
 	return i, err
 }
 
+const gateRaise = `-- name: GateRaise :execrows
+UPDATE organization SET gate_version = $1, updated_at = now() WHERE id = $2 AND gate_version < $1
+`
+
+type GateRaiseParams struct {
+	Version int64
+	ID      tenants.ID
+}
+
+// The same decision under a version above the one that its cell has.
+func (q *Queries) GateRaise(ctx context.Context, arg GateRaiseParams) (int64, error) {
+	result, err := q.db.Exec(ctx, gateRaise, arg.Version, arg.ID)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
+const gateVersions = `-- name: GateVersions :many
+SELECT id, gate_version FROM organization WHERE cell_id = $1
+`
+
+type GateVersionsRow struct {
+	ID          tenants.ID
+	GateVersion int64
+}
+
+func (q *Queries) GateVersions(ctx context.Context, cellID *string) ([]GateVersionsRow, error) {
+	rows, err := q.db.Query(ctx, gateVersions, cellID)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []GateVersionsRow{}
+	for rows.Next() {
+		var i GateVersionsRow
+		if err := rows.Scan(&i.ID, &i.GateVersion); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const gatesPending = `-- name: GatesPending :many
 SELECT id, gate_version FROM organization
-WHERE gate_applied < gate_version AND updated_at < now() - make_interval(secs => $1::float8)
-ORDER BY id
+WHERE cell_id = $1 AND gate_applied < gate_version AND updated_at < now() - make_interval(secs => $2::float8)
+ORDER BY gate_mode <> 'closed', random()
 LIMIT 100
 `
+
+type GatesPendingParams struct {
+	CellID  *string
+	Seconds float64
+}
 
 type GatesPendingRow struct {
 	ID          tenants.ID
 	GateVersion int64
 }
 
-// Decided a while ago and not applied: the job that should have is lost or slow.
-func (q *Queries) GatesPending(ctx context.Context, seconds float64) ([]GatesPendingRow, error) {
-	rows, err := q.db.Query(ctx, gatesPending, seconds)
+// Decided a while ago and not applied: the job that should have is lost or slow. What
+// is to be closed comes first, and else nobody: some that can never be applied must not
+// keep others out.
+func (q *Queries) GatesPending(ctx context.Context, arg GatesPendingParams) ([]GatesPendingRow, error) {
+	rows, err := q.db.Query(ctx, gatesPending, arg.CellID, arg.Seconds)
 	if err != nil {
 		return nil, err
 	}
@@ -237,22 +306,29 @@ func (q *Queries) LeaseLock(ctx context.Context, arg LeaseLockParams) (int64, er
 
 const leaseTake = `-- name: LeaseTake :one
 INSERT INTO provisioning_lease AS l (organization_id, fence, holder, until)
-VALUES ($1, 1, $2, now() + make_interval(secs => $3::float8))
+VALUES ($1, 1 + $2::bigint, $3, now() + make_interval(secs => $4::float8))
 ON CONFLICT ON CONSTRAINT provisioning_lease_pk
-DO UPDATE SET fence = l.fence + 1, holder = excluded.holder, until = excluded.until
+DO UPDATE SET fence = 1 + greatest(l.fence, $2), holder = excluded.holder, until = excluded.until
 WHERE l.until < now()
 RETURNING l.fence
 `
 
 type LeaseTakeParams struct {
 	OrganizationID tenants.ID
+	Seen           int64
 	Holder         string
 	Seconds        float64
 }
 
-// Nobody's, or past its end. No row: somebody else holds it.
+// Nobody's, or past its end. No row: somebody else holds it. The fence is above the one
+// that the cell has seen, also where that is ahead of this database.
 func (q *Queries) LeaseTake(ctx context.Context, arg LeaseTakeParams) (int64, error) {
-	row := q.db.QueryRow(ctx, leaseTake, arg.OrganizationID, arg.Holder, arg.Seconds)
+	row := q.db.QueryRow(ctx, leaseTake,
+		arg.OrganizationID,
+		arg.Seen,
+		arg.Holder,
+		arg.Seconds,
+	)
 	var fence int64
 	err := row.Scan(&fence)
 	return fence, err
@@ -357,10 +433,10 @@ func (q *Queries) ProvisionPlace(ctx context.Context, arg ProvisionPlaceParams) 
 }
 
 const provisionStalled = `-- name: ProvisionStalled :many
-SELECT o.id
+SELECT o.id, (o.cell_id IS NOT NULL)::bool AS placed
 FROM organization o
 LEFT JOIN provisioning_lease l ON l.organization_id = o.id
-WHERE o.state = 'provisioning'
+WHERE o.state = 'provisioning' AND (o.cell_id = $1 OR o.cell_id IS NULL)
   AND coalesce(l.until, o.updated_at + interval '30 seconds') < now()
   AND NOT EXISTS (
       SELECT 1 FROM river_job j
@@ -370,21 +446,27 @@ ORDER BY o.id
 LIMIT 100
 `
 
-// Being provisioned, by nobody, and no job waits to: the process was killed. Equality
-// lets all waiting jobs be read once; containment looked for each organization's by itself.
-func (q *Queries) ProvisionStalled(ctx context.Context) ([]tenants.ID, error) {
-	rows, err := q.db.Query(ctx, provisionStalled)
+type ProvisionStalledRow struct {
+	ID     tenants.ID
+	Placed bool
+}
+
+// Being provisioned, by nobody, and no job waits to: the process was killed. Those of a
+// cell, and those without a place, who are any cell's. Equality lets all waiting jobs be
+// read once; containment looked for each organization's by itself.
+func (q *Queries) ProvisionStalled(ctx context.Context, cellID *string) ([]ProvisionStalledRow, error) {
+	rows, err := q.db.Query(ctx, provisionStalled, cellID)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	items := []tenants.ID{}
+	items := []ProvisionStalledRow{}
 	for rows.Next() {
-		var id tenants.ID
-		if err := rows.Scan(&id); err != nil {
+		var i ProvisionStalledRow
+		if err := rows.Scan(&i.ID, &i.Placed); err != nil {
 			return nil, err
 		}
-		items = append(items, id)
+		items = append(items, i)
 	}
 	if err := rows.Err(); err != nil {
 		return nil, err

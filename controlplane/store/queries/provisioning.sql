@@ -10,12 +10,20 @@ WHERE organization_id = @organization_id AND first_owner
 ORDER BY invited_at, identity_id
 LIMIT 1;
 
+-- name: AgreementInForce :one
+-- By this database's clock, whose time executed_at is.
+SELECT EXISTS (
+    SELECT 1 FROM baa
+    WHERE organization_id = @organization_id AND state = 'executed'
+      AND executed_at <= clock_timestamp() AND clock_timestamp() < expires_at) AS in_force;
+
 -- name: LeaseTake :one
--- Nobody's, or past its end. No row: somebody else holds it.
+-- Nobody's, or past its end. No row: somebody else holds it. The fence is above the one
+-- that the cell has seen, also where that is ahead of this database.
 INSERT INTO provisioning_lease AS l (organization_id, fence, holder, until)
-VALUES (@organization_id, 1, @holder, now() + make_interval(secs => @seconds::float8))
+VALUES (@organization_id, 1 + @seen::bigint, @holder, now() + make_interval(secs => @seconds::float8))
 ON CONFLICT ON CONSTRAINT provisioning_lease_pk
-DO UPDATE SET fence = l.fence + 1, holder = excluded.holder, until = excluded.until
+DO UPDATE SET fence = 1 + greatest(l.fence, @seen), holder = excluded.holder, until = excluded.until
 WHERE l.until < now()
 RETURNING l.fence;
 
@@ -77,12 +85,13 @@ UPDATE organization SET key_alive = @key_alive, updated_at = now() WHERE id = @i
 UPDATE organization SET placement_epoch = placement_epoch + 1, updated_at = now() WHERE id = @id AND placement_epoch = 0;
 
 -- name: ProvisionStalled :many
--- Being provisioned, by nobody, and no job waits to: the process was killed. Equality
--- lets all waiting jobs be read once; containment looked for each organization's by itself.
-SELECT o.id
+-- Being provisioned, by nobody, and no job waits to: the process was killed. Those of a
+-- cell, and those without a place, who are any cell's. Equality lets all waiting jobs be
+-- read once; containment looked for each organization's by itself.
+SELECT o.id, (o.cell_id IS NOT NULL)::bool AS placed
 FROM organization o
 LEFT JOIN provisioning_lease l ON l.organization_id = o.id
-WHERE o.state = 'provisioning'
+WHERE o.state = 'provisioning' AND (o.cell_id = @cell_id OR o.cell_id IS NULL)
   AND coalesce(l.until, o.updated_at + interval '30 seconds') < now()
   AND NOT EXISTS (
       SELECT 1 FROM river_job j
@@ -109,11 +118,20 @@ SELECT gate_mode, gate_version, gate_applied, cell_id FROM organization WHERE id
 UPDATE organization SET gate_applied = @version WHERE id = @id AND gate_applied < @version;
 
 -- name: GatesPending :many
--- Decided a while ago and not applied: the job that should have is lost or slow.
+-- Decided a while ago and not applied: the job that should have is lost or slow. What
+-- is to be closed comes first, and else nobody: some that can never be applied must not
+-- keep others out.
 SELECT id, gate_version FROM organization
-WHERE gate_applied < gate_version AND updated_at < now() - make_interval(secs => @seconds::float8)
-ORDER BY id
+WHERE cell_id = @cell_id AND gate_applied < gate_version AND updated_at < now() - make_interval(secs => @seconds::float8)
+ORDER BY gate_mode <> 'closed', random()
 LIMIT 100;
+
+-- name: GateRaise :execrows
+-- The same decision under a version above the one that its cell has.
+UPDATE organization SET gate_version = @version, updated_at = now() WHERE id = @id AND gate_version < @version;
+
+-- name: GateVersions :many
+SELECT id, gate_version FROM organization WHERE cell_id = @cell_id;
 
 -- name: HeartbeatSet :exec
 INSERT INTO heartbeat (name, at, detail) VALUES (@name, now(), @detail)
