@@ -82,6 +82,7 @@ func (p *plane) internal(app *fiber.App) {
 		Description: "What the platform's processes ask of each other by mutual TLS.",
 		Tags:        []httpx.Tag{{Name: "Members"}, {Name: "Sessions"}, {Name: "Placement"}}})
 	api.RegisterInvitations(internal, p.members, p.customers.ids)
+	api.RegisterStandings(internal, p.members, p.customers.ids)
 	api.RegisterPlacement(internal, p.feed, p.workers)
 }
 

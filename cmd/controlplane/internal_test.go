@@ -36,7 +36,7 @@ func TestMemberIsInvitedForTheDataPlane(t *testing.T) {
 	me := nurse.get("/api/v1/me")
 	require.Equal(t, http.StatusOK, me.status, "%s", me.body)
 	assert.Equal(t, o.organization, me.at("organization.id"))
-	assert.Equal(t, false, me.at("account.first_owner"))
+	assert.Equal(t, false, me.at("account.owner"))
 	assert.Equal(t, "await_countersignature", me.doc["next"], "the agreement is the owner's affair")
 
 	letters := w.count(t, "SELECT count(*) FROM mail WHERE recipient = $1", email)
@@ -75,6 +75,8 @@ func TestInternalOperationsAreForThePlatformAlone(t *testing.T) {
 	}{
 		{"POST", "/internal/v1/invitations", "provisioner", "application/json", "{}", 403},
 		{"POST", "/internal/v1/sessions/01920000-0000-7000-8000-000000000000/extend", "router", "", "", 403},
+		{"DELETE", "/internal/v1/sessions/01920000-0000-7000-8000-000000000000", "router", "", "", 403},
+		{"PUT", "/internal/v1/accounts/01920000-0000-7000-8000-000000000000/standing", "provisioner", "application/json", "{}", 403},
 		{"PUT", "/internal/v1/workers/a", "router", "application/json", "{}", 403},
 		{"GET", "/internal/v1/routes", "provisioner", "", "", 403},
 		{"GET", "/internal/readyz", "router", "", "", 503},

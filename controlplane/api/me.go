@@ -29,7 +29,7 @@ type MyAccount struct {
 	ID            tenants.ID `json:"id"`
 	Email         string     `json:"email"`
 	Name          string     `json:"name"`
-	FirstOwner    bool       `json:"first_owner" doc:"May sign for the organization."`
+	Owner         bool       `json:"owner" doc:"May sign for the organization."`
 	EmailVerified bool       `json:"email_verified"`
 	SecondFactor  bool       `json:"second_factor" doc:"Whether this session has given its second factor."`
 	ExpiresAt     time.Time  `json:"session_expires_at"`
@@ -65,7 +65,7 @@ func RegisterMe(r Realm, p Progresses) {
 		}
 		o := got.Organization
 		return &meOutput{Body: Me{
-			Account: MyAccount{ID: cur.IdentityID, Email: cur.Account.Email, Name: cur.Account.Name, FirstOwner: cur.Account.FirstOwner,
+			Account: MyAccount{ID: cur.IdentityID, Email: cur.Account.Email, Name: cur.Account.Name, Owner: cur.Account.Owner,
 				EmailVerified: cur.EmailVerified, SecondFactor: cur.SecondFactor, ExpiresAt: cur.ExpiresAt},
 			Organization: MyOrganization{ID: o.ID, Slug: o.Slug, LegalName: o.LegalName, CareSetting: o.CareSetting, State: o.State},
 			Next:         got.Next,

@@ -44,7 +44,7 @@ func owner(ctx context.Context, q *store.Queries, p Person) (store.BAASignerRow,
 		return none, tenants.NewError(tenants.KindForbidden, "only an owner may act on the agreement")
 	case err != nil:
 		return none, fmt.Errorf("reading the signer's account: %w", err)
-	case account.OrganizationID != p.TenantID || account.DisabledAt != nil || !account.FirstOwner:
+	case account.OrganizationID != p.TenantID || !account.Owner:
 		return none, tenants.NewError(tenants.KindForbidden, "only an owner may act on the agreement")
 	}
 	return account, nil

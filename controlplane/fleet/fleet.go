@@ -73,7 +73,7 @@ func member(ctx context.Context, q *store.Queries, a tenants.Actor, organization
 	if row.OrganizationID != organization {
 		return tenants.NotFound()
 	}
-	if owner && !row.FirstOwner {
+	if owner && !row.Owner {
 		return tenants.NewError(tenants.KindForbidden, "only an owner may do this")
 	}
 	return nil

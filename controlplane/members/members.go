@@ -1,8 +1,9 @@
 // Package members enrols people: an account here, an identity in Kratos and the
-// letter that invites them.
+// letter that invites them. It keeps what the data plane says of them since.
 //
 // It owns the account table's rows and the rule that an e-mail address has one
-// account. It trusts its callers for who may invite. It never sets a password or
+// account. It trusts its callers for who may invite, and the data plane for who is an
+// owner or disabled. It never sets a password or
 // a second factor for anybody, and a mailed code never leaves it but in a letter.
 package members
 
@@ -38,6 +39,7 @@ type Identities interface {
 	RecoveryCode(ctx context.Context, id tenants.ID, lifetime time.Duration) (code, flowID string, err error)
 	Find(ctx context.Context, email string) (tenants.ID, error)
 	Remove(ctx context.Context, id tenants.ID) error
+	EndSessions(ctx context.Context, id tenants.ID) error
 }
 
 // Service enrols people. It is safe for concurrent use.

@@ -16,7 +16,7 @@ type Progress struct {
 }
 
 // Progress returns the next thing to do for the holder of a customer's session.
-// Once the account is set up it is the organization's turn, which only its first
+// Once the account is set up it is the organization's turn, which only an
 // owner moves; everybody else waits until it is ready.
 func (s *Service) Progress(ctx context.Context, cur session.Current) (Progress, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
@@ -27,7 +27,7 @@ func (s *Service) Progress(ctx context.Context, cur session.Current) (Progress, 
 	}
 	p := Progress{Organization: org, Next: cur.Step}
 	if p.Next == "" {
-		p.Next = nextOfOrganization(org, cur.Account.FirstOwner)
+		p.Next = nextOfOrganization(org, cur.Account.Owner)
 	}
 	return p, nil
 }

@@ -100,7 +100,7 @@ func (c Current) Actor() tenants.Actor {
 		return a
 	}
 	a.TenantID = c.Account.OrganizationID
-	if c.Account.FirstOwner {
+	if c.Account.Owner {
 		a.Role = tenants.RoleOwner
 	}
 	return a

@@ -7,12 +7,14 @@ package store
 
 import (
 	"context"
+	"time"
 
 	"github.com/caresphere/caresphere/tenants"
 )
 
 const accountByEmail = `-- name: AccountByEmail :one
-SELECT identity_id, organization_id, email, name, first_owner, email_verified_at, ready_at, invited_at, disabled_at
+SELECT identity_id, organization_id, email, name, first_owner, email_verified_at, ready_at, invited_at, disabled_at,
+       role, member_version, owner
 FROM account WHERE email = $1
 `
 
@@ -29,12 +31,16 @@ func (q *Queries) AccountByEmail(ctx context.Context, email string) (Account, er
 		&i.ReadyAt,
 		&i.InvitedAt,
 		&i.DisabledAt,
+		&i.Role,
+		&i.MemberVersion,
+		&i.Owner,
 	)
 	return i, err
 }
 
 const accountByIdentity = `-- name: AccountByIdentity :one
-SELECT identity_id, organization_id, email, name, first_owner, email_verified_at, ready_at, invited_at, disabled_at
+SELECT identity_id, organization_id, email, name, first_owner, email_verified_at, ready_at, invited_at, disabled_at,
+       role, member_version, owner
 FROM account WHERE identity_id = $1
 `
 
@@ -51,6 +57,9 @@ func (q *Queries) AccountByIdentity(ctx context.Context, identityID tenants.ID) 
 		&i.ReadyAt,
 		&i.InvitedAt,
 		&i.DisabledAt,
+		&i.Role,
+		&i.MemberVersion,
+		&i.Owner,
 	)
 	return i, err
 }
@@ -80,7 +89,8 @@ func (q *Queries) CreateAccount(ctx context.Context, arg CreateAccountParams) er
 }
 
 const listAccounts = `-- name: ListAccounts :many
-SELECT identity_id, organization_id, email, name, first_owner, email_verified_at, ready_at, invited_at, disabled_at
+SELECT identity_id, organization_id, email, name, first_owner, email_verified_at, ready_at, invited_at, disabled_at,
+       role, member_version, owner
 FROM account WHERE organization_id = $1 ORDER BY invited_at, identity_id
 `
 
@@ -103,6 +113,9 @@ func (q *Queries) ListAccounts(ctx context.Context, organizationID tenants.ID) (
 			&i.ReadyAt,
 			&i.InvitedAt,
 			&i.DisabledAt,
+			&i.Role,
+			&i.MemberVersion,
+			&i.Owner,
 		); err != nil {
 			return nil, err
 		}
@@ -112,6 +125,31 @@ func (q *Queries) ListAccounts(ctx context.Context, organizationID tenants.ID) (
 		return nil, err
 	}
 	return items, nil
+}
+
+const lockAccount = `-- name: LockAccount :one
+SELECT organization_id, member_version, owner, disabled_at
+FROM account WHERE identity_id = $1
+FOR UPDATE
+`
+
+type LockAccountRow struct {
+	OrganizationID tenants.ID
+	MemberVersion  int64
+	Owner          bool
+	DisabledAt     *time.Time
+}
+
+func (q *Queries) LockAccount(ctx context.Context, identityID tenants.ID) (LockAccountRow, error) {
+	row := q.db.QueryRow(ctx, lockAccount, identityID)
+	var i LockAccountRow
+	err := row.Scan(
+		&i.OrganizationID,
+		&i.MemberVersion,
+		&i.Owner,
+		&i.DisabledAt,
+	)
+	return i, err
 }
 
 const lockAccountByEmail = `-- name: LockAccountByEmail :one
@@ -183,6 +221,38 @@ func (q *Queries) ProvisionerSeen(ctx context.Context) (float64, error) {
 	var seconds float64
 	err := row.Scan(&seconds)
 	return seconds, err
+}
+
+const setStanding = `-- name: SetStanding :one
+UPDATE account
+SET role = $1, member_version = $2,
+    disabled_at = CASE WHEN $3::boolean THEN NULL ELSE coalesce(disabled_at, now()) END
+WHERE identity_id = $4
+RETURNING owner, disabled_at
+`
+
+type SetStandingParams struct {
+	Role       string
+	Version    int64
+	Active     bool
+	IdentityID tenants.ID
+}
+
+type SetStandingRow struct {
+	Owner      bool
+	DisabledAt *time.Time
+}
+
+func (q *Queries) SetStanding(ctx context.Context, arg SetStandingParams) (SetStandingRow, error) {
+	row := q.db.QueryRow(ctx, setStanding,
+		arg.Role,
+		arg.Version,
+		arg.Active,
+		arg.IdentityID,
+	)
+	var i SetStandingRow
+	err := row.Scan(&i.Owner, &i.DisabledAt)
+	return i, err
 }
 
 const withdrawAccount = `-- name: WithdrawAccount :one

@@ -460,7 +460,7 @@ func (q *Queries) BAASetSigned(ctx context.Context, arg BAASetSignedParams) (int
 }
 
 const bAASigner = `-- name: BAASigner :one
-SELECT identity_id, organization_id, email, name, first_owner, disabled_at
+SELECT identity_id, organization_id, email, name, owner
 FROM account
 WHERE identity_id = $1
 `
@@ -470,8 +470,7 @@ type BAASignerRow struct {
 	OrganizationID tenants.ID
 	Email          string
 	Name           string
-	FirstOwner     bool
-	DisabledAt     *time.Time
+	Owner          bool
 }
 
 func (q *Queries) BAASigner(ctx context.Context, identityID tenants.ID) (BAASignerRow, error) {
@@ -482,8 +481,7 @@ func (q *Queries) BAASigner(ctx context.Context, identityID tenants.ID) (BAASign
 		&i.OrganizationID,
 		&i.Email,
 		&i.Name,
-		&i.FirstOwner,
-		&i.DisabledAt,
+		&i.Owner,
 	)
 	return i, err
 }

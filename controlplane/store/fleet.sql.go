@@ -13,7 +13,7 @@ import (
 )
 
 const fleetAccount = `-- name: FleetAccount :one
-SELECT identity_id, organization_id, first_owner, disabled_at
+SELECT identity_id, organization_id, owner, disabled_at
 FROM account
 WHERE identity_id = $1
 `
@@ -21,7 +21,7 @@ WHERE identity_id = $1
 type FleetAccountRow struct {
 	IdentityID     tenants.ID
 	OrganizationID tenants.ID
-	FirstOwner     bool
+	Owner          bool
 	DisabledAt     *time.Time
 }
 
@@ -31,7 +31,7 @@ func (q *Queries) FleetAccount(ctx context.Context, identityID tenants.ID) (Flee
 	err := row.Scan(
 		&i.IdentityID,
 		&i.OrganizationID,
-		&i.FirstOwner,
+		&i.Owner,
 		&i.DisabledAt,
 	)
 	return i, err
@@ -49,8 +49,8 @@ LEFT JOIN LATERAL (
     ORDER BY (state = 'executed') DESC, created_at DESC, id DESC LIMIT 1) b ON true
 LEFT JOIN LATERAL (
     SELECT email FROM account
-    WHERE account.organization_id = o.id AND first_owner
-    ORDER BY invited_at LIMIT 1) a ON true
+    WHERE account.organization_id = o.id AND owner
+    ORDER BY first_owner DESC, invited_at LIMIT 1) a ON true
 LEFT JOIN subscription s ON s.organization_id = o.id
 WHERE ($1::uuid IS NULL OR o.id = $1)
   AND ($2::text = '' OR position(lower($2) IN o.slug) > 0 OR position(lower($2) IN lower(o.legal_name)) > 0)
@@ -93,7 +93,7 @@ type FleetListRow struct {
 	SubscriptionStatus string
 }
 
-// One row an organization, with its newest agreement and its first owner.
+// One row an organization, with its newest agreement and an owner, the first if she still is.
 func (q *Queries) FleetList(ctx context.Context, arg FleetListParams) ([]FleetListRow, error) {
 	rows, err := q.db.Query(ctx, fleetList,
 		arg.OnlyID,

@@ -20,4 +20,7 @@ type Account struct {
 	ReadyAt         *time.Time
 	InvitedAt       time.Time
 	DisabledAt      *time.Time
+	Role            string
+	MemberVersion   int64
+	Owner           bool
 }

@@ -22,7 +22,7 @@ func (s *Site) account(c *fiber.Ctx) error {
 		if err != nil {
 			return err
 		}
-		data.Progress, data.Owner = &p, cur.Account.FirstOwner
+		data.Progress, data.Owner = &p, cur.Account.Owner
 	}
 	return s.Render(c, http.StatusOK, "account", Page{Title: "Your account", Section: "/account", Data: data})
 }

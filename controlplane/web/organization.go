@@ -50,7 +50,7 @@ func (s *Site) showOrganization(c *fiber.Ctx, f api.Fleet) error {
 	if err != nil {
 		return err
 	}
-	data := organizationPage{Organization: o, Steps: steps, Owner: cur.Account.FirstOwner}
+	data := organizationPage{Organization: o, Steps: steps, Owner: cur.Account.Owner}
 	page := Page{Title: o.LegalName, Section: "/organization"}
 	if step, underway := wayOf(o); underway {
 		page.Steps = Steps(step, data.Owner)

@@ -45,7 +45,7 @@ func (s *Site) showSetup(c *fiber.Ctx, status int, f identity.Flow, refusal erro
 	cur, _ := Current(c)
 	page := Page{Section: "/account"}
 	var data setupPage
-	owner := s.Progress != nil && cur.Account != nil && cur.Account.FirstOwner
+	owner := s.Progress != nil && cur.Account != nil && cur.Account.Owner
 	data.Step = cur.Step
 	switch cur.Step {
 	case session.SetPassword:

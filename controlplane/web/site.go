@@ -123,7 +123,7 @@ func (s *Site) next(c *fiber.Ctx) (bool, error) {
 	}
 	switch p.Next {
 	case session.SignBAA, session.AwaitCountersignature:
-		if cur.Account.FirstOwner {
+		if cur.Account.Owner {
 			return true, see(c, "/baa")
 		}
 	case session.Provisioning:

@@ -3,11 +3,13 @@ INSERT INTO account (identity_id, organization_id, email, name, first_owner)
 VALUES (@identity_id, @organization_id, @email, @name, @first_owner);
 
 -- name: AccountByIdentity :one
-SELECT identity_id, organization_id, email, name, first_owner, email_verified_at, ready_at, invited_at, disabled_at
+SELECT identity_id, organization_id, email, name, first_owner, email_verified_at, ready_at, invited_at, disabled_at,
+       role, member_version, owner
 FROM account WHERE identity_id = @identity_id;
 
 -- name: AccountByEmail :one
-SELECT identity_id, organization_id, email, name, first_owner, email_verified_at, ready_at, invited_at, disabled_at
+SELECT identity_id, organization_id, email, name, first_owner, email_verified_at, ready_at, invited_at, disabled_at,
+       role, member_version, owner
 FROM account WHERE email = @email;
 
 -- name: LockAccountByEmail :one
@@ -36,9 +38,22 @@ SELECT count(*) FROM verified;
 UPDATE account SET ready_at = now() WHERE identity_id = @identity_id AND ready_at IS NULL;
 
 -- name: ListAccounts :many
-SELECT identity_id, organization_id, email, name, first_owner, email_verified_at, ready_at, invited_at, disabled_at
+SELECT identity_id, organization_id, email, name, first_owner, email_verified_at, ready_at, invited_at, disabled_at,
+       role, member_version, owner
 FROM account WHERE organization_id = @organization_id ORDER BY invited_at, identity_id;
 
 -- name: ProvisionerSeen :one
 -- How long ago the provisioner last showed itself, in seconds.
 SELECT extract(epoch FROM now() - at)::float8 AS seconds FROM heartbeat WHERE name = 'provisioner';
+
+-- name: LockAccount :one
+SELECT organization_id, member_version, owner, disabled_at
+FROM account WHERE identity_id = @identity_id
+FOR UPDATE;
+
+-- name: SetStanding :one
+UPDATE account
+SET role = @role, member_version = @version,
+    disabled_at = CASE WHEN @active::boolean THEN NULL ELSE coalesce(disabled_at, now()) END
+WHERE identity_id = @identity_id
+RETURNING owner, disabled_at;

@@ -7,7 +7,7 @@ WHERE id = @id
 FOR UPDATE;
 
 -- name: BAASigner :one
-SELECT identity_id, organization_id, email, name, first_owner, disabled_at
+SELECT identity_id, organization_id, email, name, owner
 FROM account
 WHERE identity_id = @identity_id;
 
