@@ -17,6 +17,7 @@ import (
 	"github.com/caresphere/caresphere/dataplane/api"
 	"github.com/caresphere/caresphere/dataplane/platform"
 	"github.com/caresphere/caresphere/dataplane/session"
+	"github.com/caresphere/caresphere/dataplane/tell"
 	"github.com/caresphere/caresphere/dataplane/trail"
 	"github.com/caresphere/caresphere/internal/audit"
 	"github.com/caresphere/caresphere/internal/httpx"
@@ -54,6 +55,7 @@ type worker struct {
 	routes   *routes.Store
 	poller   *routes.Poller
 	platform *platform.Client
+	teller   *tell.Teller
 	api      *api.API
 	server   *tls.Config
 	health   *tls.Config
@@ -95,6 +97,8 @@ func newWorker(ctx context.Context, cfg settings, o *obs.Obs) (_ *worker, err er
 	}
 	w.poller = &routes.Poller{URL: cfg.ControlPlane, Client: client, Store: w.routes}
 	w.platform = &platform.Client{URL: cfg.ControlPlane, HTTP: client}
+	w.teller = tell.New(w.door, w.platform, o)
+	w.door.OnOpen(w.teller.Opened)
 	return w, w.makeAPI()
 }
 
@@ -137,7 +141,7 @@ func (w *worker) makeAPI() error {
 	gate.Prolong(w.platform)
 	w.api = api.New(api.Config{
 		Obs: w.obs, PublicOrigin: w.cfg.PublicOrigin, Version: version(),
-		Gate: gate, Routes: w.routes, Door: w.door, Invitations: w.platform, Probe: probe, Ready: w.checks(),
+		Gate: gate, Routes: w.routes, Door: w.door, Invitations: w.platform, Teller: w.teller, Probe: probe, Ready: w.checks(),
 		Trail: &trail.Service{Door: w.door, Signer: exporter, Verifiers: lines,
 			Ask: func(_ context.Context, l audit.Log) error { w.signals.AuditDirty(l.TenantID); return nil }},
 	})
@@ -183,10 +187,11 @@ func (w *worker) checks() []httpx.Check {
 func (w *worker) run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
-	// The farewell goes first, hints and routes last until the requests are done.
+	// The farewell goes first, hints, telling and routes last until the requests are done.
 	wg.Go(func() { w.poller.Run(background) })
 	wg.Go(func() { _ = w.signals.Run(background, w.door) })
 	wg.Go(func() { w.followRoutes(background) })
+	wg.Go(func() { w.teller.Run(background) })
 	wg.Go(func() {
 		w.platform.Announce(ctx, tenants.Worker{ID: w.cfg.WorkerID, CellID: w.cfg.CellID, URL: w.cfg.WorkerURL})
 	})

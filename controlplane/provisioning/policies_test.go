@@ -75,6 +75,7 @@ func TestOnlyAnOwnerWidensAnybodysReach(t *testing.T) {
 		{"assigning herself", `INSERT INTO member_facility (identity_id, facility_id) VALUES ($1, $2)`, []any{s.nurse, s.west}, "42501"},
 		{"granting herself", `INSERT INTO facility_grant (id, identity_id, facility_id, reason) VALUES (gen_random_uuid(), $1, $2, 'cover')`, []any{s.nurse, s.west}, "42501"},
 		{"promoting herself", `UPDATE member SET role = 'auditor' WHERE identity_id = $1`, []any{s.nurse}, ""},
+		{"disabling somebody", `UPDATE member SET status = 'disabled' WHERE identity_id = $1`, []any{s.nurse}, ""},
 		{"adding a member", `INSERT INTO member (identity_id, email, name, role) VALUES (gen_random_uuid(), 'x@example.com', 'X', 'owner')`, nil, "42501"},
 		{"renaming a facility", `UPDATE facility SET name = name || '!' WHERE id = $1`, []any{s.east}, ""},
 		{"adding a facility", `INSERT INTO facility (id, name) VALUES (gen_random_uuid(), 'South')`, nil, "42501"},

@@ -43,6 +43,7 @@ func (s keySource) Add(ctx context.Context, tenant tenants.ID, k phi.StoredKey) 
 }
 
 func (s keySource) read(ctx context.Context, tenant tenants.ID, get func(*store.Queries) (store.DataKey, error)) (phi.StoredKey, error) {
+	s.pools.tellOpened(tenant)
 	var k store.DataKey
 	err := s.pools.system(ctx, tenant, true, func(q *store.Queries) (err error) {
 		k, err = get(q)

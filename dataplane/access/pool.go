@@ -78,6 +78,7 @@ type Pools struct {
 	sparing     sync.Mutex
 	// served knows every tenant that was asked for by the tags that hints name it by.
 	served tagged
+	opened func(tenants.ID) // see Door.OnOpen
 }
 
 // tenantPool is the pool of one tenant with the credential it was opened with.
@@ -201,6 +202,7 @@ func (p *Pools) load(ctx context.Context, tenant tenants.ID) (*tenantPool, error
 		pool.Close()
 		return nil, fmt.Errorf("opening the connection of a tenant's entries: %w", err)
 	}
+	p.tellOpened(tenant)
 	return &tenantPool{pool: pool, login: login, request: make(chan struct{}, p.cfg.Requests),
 		entries: newEntryWriter(tenant, login, writing, p)}, nil
 }

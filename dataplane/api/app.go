@@ -16,6 +16,7 @@ import (
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/caresphere/caresphere/dataplane/access"
+	"github.com/caresphere/caresphere/dataplane/records"
 	"github.com/caresphere/caresphere/dataplane/records/clients"
 	"github.com/caresphere/caresphere/dataplane/records/facilities"
 	"github.com/caresphere/caresphere/dataplane/records/members"
@@ -43,6 +44,7 @@ type Config struct {
 	Door        *access.Door
 	Trail       *trail.Service
 	Invitations members.Invitations
+	Teller      records.Teller
 	// Probe verifies the provisioner's tokens.
 	Probe note.Verifier
 	// Ready are the checks that the router's health check asks for.
@@ -87,8 +89,8 @@ func New(cfg Config) *API {
 	})
 	a.sessionRoutes()
 	a.facilityRoutes(facilities.Service{Door: cfg.Door})
-	a.memberRoutes(members.Service{Door: cfg.Door, Invitations: cfg.Invitations})
-	a.signedInRoutes(sessions.Service{Door: cfg.Door})
+	a.memberRoutes(members.Service{Door: cfg.Door, Invitations: cfg.Invitations, Teller: cfg.Teller})
+	a.signedInRoutes(sessions.Service{Door: cfg.Door, Teller: cfg.Teller})
 	a.clientRoutes(clients.Service{Door: cfg.Door})
 	a.noteRoutes(notes.Service{Door: cfg.Door})
 	a.auditRoutes()

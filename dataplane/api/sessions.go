@@ -32,7 +32,7 @@ type ownOrganization struct {
 }
 
 func (a *API) sessionRoutes() {
-	s := sessions.Service{Door: a.cfg.Door}
+	s := sessions.Service{Door: a.cfg.Door, Teller: a.cfg.Teller}
 	add(a, operation{method: http.MethodGet, path: "/session", id: "getSession", tag: "Session",
 		summary: "Show the own session", about: "Who is signed in, with which role, where, and what that allows."},
 		func(ctx context.Context, v session.Visit, _ *TenantPath) (ownSession, error) {
@@ -43,7 +43,7 @@ func (a *API) sessionRoutes() {
 			return renderSession(v, actor), nil
 		})
 	addEmpty(a, operation{method: http.MethodDelete, path: "/session", id: "deleteSession", tag: "Session",
-		summary: "Sign out", about: "Ends the own session here: its next request is refused."},
+		summary: "Sign out", about: "Ends the own session: its next request is refused."},
 		func(ctx context.Context, v session.Visit, _ *TenantPath) error { return s.Logout(ctx, v.Actor) })
 }
 

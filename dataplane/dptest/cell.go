@@ -23,6 +23,7 @@ import (
 	"github.com/caresphere/caresphere/dataplane/access"
 	"github.com/caresphere/caresphere/dataplane/api"
 	"github.com/caresphere/caresphere/dataplane/session"
+	"github.com/caresphere/caresphere/dataplane/tell"
 	"github.com/caresphere/caresphere/dataplane/trail"
 	"github.com/caresphere/caresphere/internal/httpx"
 	"github.com/caresphere/caresphere/internal/identity"
@@ -58,6 +59,9 @@ type Cell struct {
 	People *People
 	// Invited are the invitations that went to the control plane.
 	Invited *Invitations
+	// Control hears what was decided about people, which Teller tells.
+	Control *ControlPlane
+	Teller  *tell.Teller
 	// Probe signs probe tokens as the provisioner does; AuditKey is the sealer's.
 	Probe    note.Signer
 	AuditKey string
@@ -158,8 +162,10 @@ func (c *Cell) work(t testing.TB, o options) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	c.Control = newControlPlane(t)
+	c.Teller = tell.New(c.Door, c.Control.Client, nil)
 	c.API = api.New(api.Config{PublicOrigin: Origin, Version: "test", Gate: c.Gate, Routes: c.Routes, Door: c.Door,
-		Invitations: c.Invited, Probe: verifier,
+		Invitations: c.Invited, Teller: c.Teller, Probe: verifier,
 		Trail: &trail.Service{Door: c.Door, Signer: signer(t, exporter), Verifiers: auditPub + "\n" + exporterPub}})
 }
 

@@ -1,5 +1,6 @@
-// Package platform is what a worker asks of the control plane: to invite people,
-// to prolong sessions in use, and to be known as a worker of its cell.
+// Package platform is what a worker asks of the control plane: to invite people, to
+// prolong sessions in use, to hear what was decided about people, and to be known as a
+// worker of its cell.
 //
 // It owns the form of those calls. It trusts the control plane behind mutual TLS.
 // It never sends a tenant's data, and nothing that serves a live tenant waits for it.

@@ -73,9 +73,19 @@ FROM member m
 WHERE m.identity_id = $1
 `
 
-func (q *Queries) GetMember(ctx context.Context, identityID tenants.ID) (Member, error) {
+type GetMemberRow struct {
+	IdentityID   tenants.ID
+	Email        string
+	Name         string
+	Role         string
+	Status       string
+	AuthzVersion int64
+	CreatedAt    time.Time
+}
+
+func (q *Queries) GetMember(ctx context.Context, identityID tenants.ID) (GetMemberRow, error) {
 	row := q.db.QueryRow(ctx, getMember, identityID)
-	var i Member
+	var i GetMemberRow
 	err := row.Scan(
 		&i.IdentityID,
 		&i.Email,
@@ -139,16 +149,26 @@ type InsertMemberParams struct {
 	Role       string
 }
 
+type InsertMemberRow struct {
+	IdentityID   tenants.ID
+	Email        string
+	Name         string
+	Role         string
+	Status       string
+	AuthzVersion int64
+	CreatedAt    time.Time
+}
+
 // Members, where they are assigned, and the grants that reach further.
 // A person invited twice stays one member: no row comes back for the second.
-func (q *Queries) InsertMember(ctx context.Context, arg InsertMemberParams) (Member, error) {
+func (q *Queries) InsertMember(ctx context.Context, arg InsertMemberParams) (InsertMemberRow, error) {
 	row := q.db.QueryRow(ctx, insertMember,
 		arg.IdentityID,
 		arg.Email,
 		arg.Name,
 		arg.Role,
 	)
-	var i Member
+	var i InsertMemberRow
 	err := row.Scan(
 		&i.IdentityID,
 		&i.Email,
@@ -251,15 +271,25 @@ type ListMembersParams struct {
 	PageSize int32
 }
 
-func (q *Queries) ListMembers(ctx context.Context, arg ListMembersParams) ([]Member, error) {
+type ListMembersRow struct {
+	IdentityID   tenants.ID
+	Email        string
+	Name         string
+	Role         string
+	Status       string
+	AuthzVersion int64
+	CreatedAt    time.Time
+}
+
+func (q *Queries) ListMembers(ctx context.Context, arg ListMembersParams) ([]ListMembersRow, error) {
 	rows, err := q.db.Query(ctx, listMembers, arg.After, arg.PageSize)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	items := []Member{}
+	items := []ListMembersRow{}
 	for rows.Next() {
-		var i Member
+		var i ListMembersRow
 		if err := rows.Scan(
 			&i.IdentityID,
 			&i.Email,
@@ -293,6 +323,32 @@ func (q *Queries) LockMember(ctx context.Context, identityID tenants.ID) (tenant
 	var identity_id tenants.ID
 	err := row.Scan(&identity_id)
 	return identity_id, err
+}
+
+const markMemberTold = `-- name: MarkMemberTold :exec
+UPDATE member SET told_version = authz_version
+WHERE identity_id = $1 AND authz_version = $2 AND told_version < authz_version
+`
+
+type MarkMemberToldParams struct {
+	IdentityID tenants.ID
+	Version    int64
+}
+
+// No row: the member has changed since, and is told again.
+func (q *Queries) MarkMemberTold(ctx context.Context, arg MarkMemberToldParams) error {
+	_, err := q.db.Exec(ctx, markMemberTold, arg.IdentityID, arg.Version)
+	return err
+}
+
+const markSessionsTold = `-- name: MarkSessionsTold :exec
+UPDATE member_session SET told_at = now()
+WHERE session_id = ANY ($1::uuid[]) AND revoked_at IS NOT NULL AND told_at IS NULL
+`
+
+func (q *Queries) MarkSessionsTold(ctx context.Context, sessions []tenants.ID) error {
+	_, err := q.db.Exec(ctx, markSessionsTold, sessions)
+	return err
 }
 
 const revokeGrant = `-- name: RevokeGrant :one
@@ -333,6 +389,62 @@ func (q *Queries) UnassignOthers(ctx context.Context, arg UnassignOthersParams) 
 	return err
 }
 
+const untold = `-- name: Untold :many
+SELECT u.id, u.is_session, u.role, u.status, u.version, count(*) OVER () AS pending
+FROM (
+    SELECT s.session_id AS id, true AS is_session, ''::text AS role, ''::text AS status, 0::bigint AS version
+    FROM member_session s WHERE s.revoked_at IS NOT NULL AND s.told_at IS NULL
+    UNION ALL
+    SELECT m.identity_id, false, m.role, m.status, m.authz_version
+    FROM member m WHERE m.told_version < m.authz_version
+) AS u
+ORDER BY u.id = $1::uuid DESC, u.is_session DESC, u.id
+LIMIT $2
+`
+
+type UntoldParams struct {
+	About    tenants.ID
+	PageSize int32
+}
+
+type UntoldRow struct {
+	ID        tenants.ID
+	IsSession bool
+	Role      string
+	Status    string
+	Version   int64
+	Pending   int64
+}
+
+// What the control plane has not been told: ends of sessions and members' standing, first
+// what is asked about; pending is how many there are in all.
+func (q *Queries) Untold(ctx context.Context, arg UntoldParams) ([]UntoldRow, error) {
+	rows, err := q.db.Query(ctx, untold, arg.About, arg.PageSize)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []UntoldRow{}
+	for rows.Next() {
+		var i UntoldRow
+		if err := rows.Scan(
+			&i.ID,
+			&i.IsSession,
+			&i.Role,
+			&i.Status,
+			&i.Version,
+			&i.Pending,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const updateMember = `-- name: UpdateMember :one
 UPDATE member SET name = $1, role = $2, status = $3
 WHERE identity_id = $4 AND authz_version = $5
@@ -347,7 +459,17 @@ type UpdateMemberParams struct {
 	Version    int64
 }
 
-func (q *Queries) UpdateMember(ctx context.Context, arg UpdateMemberParams) (Member, error) {
+type UpdateMemberRow struct {
+	IdentityID   tenants.ID
+	Email        string
+	Name         string
+	Role         string
+	Status       string
+	AuthzVersion int64
+	CreatedAt    time.Time
+}
+
+func (q *Queries) UpdateMember(ctx context.Context, arg UpdateMemberParams) (UpdateMemberRow, error) {
 	row := q.db.QueryRow(ctx, updateMember,
 		arg.Name,
 		arg.Role,
@@ -355,7 +477,7 @@ func (q *Queries) UpdateMember(ctx context.Context, arg UpdateMemberParams) (Mem
 		arg.IdentityID,
 		arg.Version,
 	)
-	var i Member
+	var i UpdateMemberRow
 	err := row.Scan(
 		&i.IdentityID,
 		&i.Email,

@@ -94,16 +94,6 @@ type FacilityGrant struct {
 	RevokedBy  *tenants.ID
 }
 
-type Member struct {
-	IdentityID   tenants.ID
-	Email        string
-	Name         string
-	Role         string
-	Status       string
-	AuthzVersion int64
-	CreatedAt    time.Time
-}
-
 type ShiftNote struct {
 	ID         tenants.ID
 	ClientID   tenants.ID

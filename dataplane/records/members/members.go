@@ -2,7 +2,8 @@
 // facilities, and the grants that reach further for a while.
 //
 // It owns invitations and their repeats. It trusts the door for who acts and the
-// control plane for accounts: it asks it to invite and learns an identity's id.
+// control plane for accounts: it asks it to invite, learns an identity's id, and says
+// what became of the person since.
 // The database raises a member's authz_version with every change made here, so
 // that no worker goes on with what was true before.
 package members
@@ -61,6 +62,7 @@ type Invitations interface {
 type Service struct {
 	Door        *access.Door
 	Invitations Invitations
+	Teller      records.Teller
 }
 
 const recordType = "member"
@@ -100,7 +102,7 @@ func (s Service) Create(ctx context.Context, actor tenants.Actor, once access.On
 		out, err = s.add(ctx, tx, once, id, in)
 		return err
 	})
-	return shown(out, err)
+	return s.told(ctx, actor, out, err)
 }
 
 func (s Service) add(ctx context.Context, tx *access.Tx, once access.Once, id tenants.ID, in NewMember) (Member, error) {
@@ -155,8 +157,10 @@ func (s Service) List(ctx context.Context, actor tenants.Actor, c records.Cursor
 			if err != nil {
 				return err
 			}
-			out, err = records.Cut(c, rows, func(r store.Member) tenants.ID { return r.IdentityID },
-				func(r store.Member) (Member, error) { return render(r, assigned[r.IdentityID]), nil })
+			out, err = records.Cut(c, rows, func(r store.ListMembersRow) tenants.ID { return r.IdentityID },
+				func(r store.ListMembersRow) (Member, error) {
+					return render(store.GetMemberRow(r), assigned[r.IdentityID]), nil
+				})
 			tx.Note("count", strconv.Itoa(len(out.Items)))
 			return err
 		})
@@ -189,28 +193,28 @@ func (s Service) Update(ctx context.Context, actor tenants.Actor, id tenants.ID,
 					return tenants.NewError(tenants.KindConflict, "the last owner stays one")
 				}
 			}
-			row, err = tx.UpdateMember(ctx, store.UpdateMemberParams{Name: row.Name, Role: row.Role, Status: row.Status, IdentityID: id, Version: in.Version})
+			now, err := tx.UpdateMember(ctx, store.UpdateMemberParams{Name: row.Name, Role: row.Role, Status: row.Status, IdentityID: id, Version: in.Version})
 			if errors.Is(err, pgx.ErrNoRows) {
 				return tenants.NewError(tenants.KindConflict, "the member was changed meanwhile: read it again")
 			}
 			if err != nil {
 				return err
 			}
-			if row.Status != "active" {
+			if now.Status != "active" {
 				if _, err := tx.RevokeMemberSessions(ctx, id); err != nil {
 					return err
 				}
 			}
-			tx.Note("role", row.Role)
-			tx.Note("status", row.Status)
+			tx.Note("role", now.Role)
+			tx.Note("status", now.Status)
 			tx.AuthzChanged()
 			out, err = load(ctx, tx, id)
 			return err
 		})
-	return shown(out, err)
+	return s.told(ctx, actor, out, err)
 }
 
-func apply(ctx context.Context, tx *access.Tx, row *store.Member, in MemberChange) error {
+func apply(ctx context.Context, tx *access.Tx, row *store.GetMemberRow, in MemberChange) error {
 	if in.Name != nil {
 		row.Name = *in.Name
 	}
@@ -289,7 +293,7 @@ func assignments(ctx context.Context, tx *access.Tx, ids []tenants.ID) (map[tena
 	return out, nil
 }
 
-func render(r store.Member, assigned []tenants.ID) Member {
+func render(r store.GetMemberRow, assigned []tenants.ID) Member {
 	if assigned == nil {
 		assigned = []tenants.ID{}
 	}
@@ -302,4 +306,12 @@ func shown(m Member, err error) (Member, error) {
 		return Member{}, err
 	}
 	return m, nil
+}
+
+// told is shown for what the control plane has to hear of.
+func (s Service) told(ctx context.Context, actor tenants.Actor, m Member, err error) (Member, error) {
+	if err == nil {
+		s.Teller.Tell(ctx, actor.TenantID, m.ID)
+	}
+	return shown(m, err)
 }

@@ -1,7 +1,8 @@
 // Package sessions shows a tenant's sessions and ends them.
 //
 // It owns no session: Kratos does. It keeps the worker's own mark that one is
-// over, which the database checks in every request's transaction.
+// over, which the database checks in every request's transaction, and has the control
+// plane end it at Kratos.
 package sessions
 
 import (
@@ -28,7 +29,10 @@ type Session struct {
 }
 
 // Service shows and ends sessions.
-type Service struct{ Door *access.Door }
+type Service struct {
+	Door   *access.Door
+	Teller records.Teller
+}
 
 // List returns the sessions that are neither ended nor idle for too long.
 func (s Service) List(ctx context.Context, actor tenants.Actor, c records.Cursor) (records.Page[Session], error) {
@@ -58,7 +62,7 @@ func (s Service) List(ctx context.Context, actor tenants.Actor, c records.Cursor
 
 // End ends a session: its next request is refused. KindNotFound if it is over.
 func (s Service) End(ctx context.Context, actor tenants.Actor, id tenants.ID) error {
-	return s.Door.Do(ctx, actor, tenants.PermSessionManage, access.Target{Action: "session.end", RecordType: "session", RecordID: id},
+	err := s.Door.Do(ctx, actor, tenants.PermSessionManage, access.Target{Action: "session.end", RecordType: "session", RecordID: id},
 		func(ctx context.Context, tx *access.Tx) error {
 			row, err := tx.GetSession(ctx, id)
 			if err != nil {
@@ -67,12 +71,14 @@ func (s Service) End(ctx context.Context, actor tenants.Actor, id tenants.ID) er
 			tx.Note("member", row.IdentityID.String())
 			return gone(tx.RevokeSession(ctx, id))
 		})
+	return s.told(ctx, actor, id, err)
 }
 
 // Logout ends the actor's own session. Every role may.
 func (s Service) Logout(ctx context.Context, actor tenants.Actor) error {
-	return s.Door.DoOwn(ctx, actor, access.Target{Action: "session.logout", RecordType: "session", RecordID: actor.SessionID},
+	err := s.Door.DoOwn(ctx, actor, access.Target{Action: "session.logout", RecordType: "session", RecordID: actor.SessionID},
 		func(ctx context.Context, tx *access.Tx) error { return gone(tx.RevokeSession(ctx, actor.SessionID)) })
+	return s.told(ctx, actor, actor.SessionID, err)
 }
 
 // Show records that the actor looked at their own session and scope. Every role may.
@@ -83,6 +89,13 @@ func (s Service) Show(ctx context.Context, actor tenants.Actor) (tenants.Actor, 
 			return nil
 		})
 	return actor, err
+}
+
+func (s Service) told(ctx context.Context, actor tenants.Actor, session tenants.ID, err error) error {
+	if err == nil {
+		s.Teller.Tell(ctx, actor.TenantID, session)
+	}
+	return err
 }
 
 func gone(changed int64, err error) error {

@@ -76,3 +76,26 @@ LIMIT sqlc.arg(page_size);
 UPDATE facility_grant SET revoked_at = now()
 WHERE id = sqlc.arg(id) AND revoked_at IS NULL
 RETURNING id, identity_id, facility_id, reason, granted_by, granted_at, expires_at, revoked_at, revoked_by;
+
+-- name: Untold :many
+-- What the control plane has not been told: ends of sessions and members' standing, first
+-- what is asked about; pending is how many there are in all.
+SELECT u.id, u.is_session, u.role, u.status, u.version, count(*) OVER () AS pending
+FROM (
+    SELECT s.session_id AS id, true AS is_session, ''::text AS role, ''::text AS status, 0::bigint AS version
+    FROM member_session s WHERE s.revoked_at IS NOT NULL AND s.told_at IS NULL
+    UNION ALL
+    SELECT m.identity_id, false, m.role, m.status, m.authz_version
+    FROM member m WHERE m.told_version < m.authz_version
+) AS u
+ORDER BY u.id = sqlc.arg(about)::uuid DESC, u.is_session DESC, u.id
+LIMIT sqlc.arg(page_size);
+
+-- name: MarkMemberTold :exec
+-- No row: the member has changed since, and is told again.
+UPDATE member SET told_version = authz_version
+WHERE identity_id = $1 AND authz_version = sqlc.arg(version) AND told_version < authz_version;
+
+-- name: MarkSessionsTold :exec
+UPDATE member_session SET told_at = now()
+WHERE session_id = ANY (sqlc.arg(sessions)::uuid[]) AND revoked_at IS NOT NULL AND told_at IS NULL;
