@@ -15,7 +15,7 @@ import (
 
 // awaitSealed waits until every entry that was committed at its call is sealed,
 // and returns the epoch and a head that covers them.
-func awaitSealed(ctx context.Context, db Reader, o Options) (epoch int, head tree.Head, err error) {
+func awaitSealed(ctx context.Context, db Reader, o Options) (epoch tree.Epoch, head tree.Head, err error) {
 	wait := o.Wait
 	if wait <= 0 {
 		wait = 10 * time.Second
@@ -24,7 +24,7 @@ func awaitSealed(ctx context.Context, db Reader, o Options) (epoch int, head tre
 	if err := db.Read(ctx, func(tx pgx.Tx) error {
 		return tx.QueryRow(ctx, "SELECT pg_snapshot_xmax(pg_current_snapshot())").Scan(&bound)
 	}); err != nil {
-		return 0, head, fmt.Errorf("beginning the export: %w", err)
+		return epoch, head, fmt.Errorf("beginning the export: %w", err)
 	}
 	deadline := time.Now().Add(wait)
 	for delay := 20 * time.Millisecond; ; delay = min(2*delay, 500*time.Millisecond) {
@@ -37,8 +37,8 @@ func awaitSealed(ctx context.Context, db Reader, o Options) (epoch int, head tre
 			if err != nil {
 				return err
 			}
-			epoch = e.Number
-			if head, err = tree.Latest(ctx, tx, o.Log, epoch); err != nil {
+			epoch = e
+			if head, err = tree.Latest(ctx, tx, o.Log, epoch.Number); err != nil {
 				return err
 			}
 			var next uint64
@@ -52,7 +52,7 @@ func awaitSealed(ctx context.Context, db Reader, o Options) (epoch int, head tre
 			return nil
 		})
 		if err != nil {
-			return 0, head, fmt.Errorf("waiting for the audit sealer: %w", err)
+			return epoch, head, fmt.Errorf("waiting for the audit sealer: %w", err)
 		}
 		if !open {
 			return epoch, head, nil
@@ -60,15 +60,15 @@ func awaitSealed(ctx context.Context, db Reader, o Options) (epoch int, head tre
 		if time.Now().After(deadline) {
 			e := tenants.NewError(tenants.KindUnavailable, "the audit trail is not sealed up to now yet")
 			e.RetryAfter = 5 * time.Second
-			return 0, head, e
+			return epoch, head, e
 		}
 		if o.Ask != nil {
 			if err := o.Ask(ctx); err != nil {
-				return 0, head, fmt.Errorf("asking the audit sealer: %w", err)
+				return epoch, head, fmt.Errorf("asking the audit sealer: %w", err)
 			}
 		}
 		if err := pause.For(ctx, delay); err != nil {
-			return 0, head, err
+			return epoch, head, err
 		}
 	}
 }

@@ -3,8 +3,11 @@
 //
 // It owns the writing of the format that record defines. It trusts its database
 // as little as its reader does: what the tables hold is written as it is, and an
-// entry that was changed or taken away shows in the file. It holds a block of
-// entries in memory and no more. It never opens a transaction of its own.
+// entry that was changed or taken away shows in the file, whatever the filter says. A
+// log that would hide entries whole is refused: by an epoch that was not signed, a
+// sealed bound that lies ahead, or an entry without a leaf. It holds a page of 32
+// blocks in memory and no more, and no transaction while it writes. It never opens a
+// transaction of its own.
 //
 // # The format
 //
@@ -18,7 +21,8 @@
 //   - entry: leaf index, leaf hash, and the entry in its canonical form, whose hash
 //     that is (RFC 6962: SHA-256 of a zero byte and the content). In CSV the readable
 //     columns repeat the entry, safe for spreadsheets.
-//   - withheld: index and hash of an entry that the filter does not choose.
+//   - withheld: index and hash of an entry that the filter does not choose and that is
+//     as it was sealed. One that is not is shown, and does not verify.
 //   - missing: index and hash of an entry that the database no longer has.
 //   - block: after its leaves, the hash of the block and its audit path to the root
 //     of the tree. Where the filter chooses nothing of a block, this line is all of it.

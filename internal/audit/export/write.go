@@ -55,15 +55,15 @@ const pageBlocks = 32
 // Write writes the export. It has every entry that was committed when it began
 // and that the filter chooses: it first waits for the sealer to reach that point.
 // Errors: of kind KindUnavailable when the sealer does not get there in time, of
-// kind KindIntegrity when the tree in the database is not whole; else the
-// reader's or w's. What was written before an error has no footer and does not
+// kind KindIntegrity when the tree in the database is not whole, an entry was passed
+// over, or what says how far the log is sealed cannot be; else the reader's or w's. What was written before an error has no footer and does not
 // verify.
 func Write(ctx context.Context, db Reader, w io.Writer, o Options) error {
 	epoch, head, err := awaitSealed(ctx, db, o)
 	if err != nil {
 		return err
 	}
-	x := &exporter{Options: o, db: db, head: head, origin: o.Log.Origin(epoch)}
+	x := &exporter{Options: o, db: db, head: head, origin: o.Log.Origin(epoch.Number), minSeq: epoch.MinSeq}
 	if x.lines, err = newLineWriter(w, o.Format); err != nil {
 		return err
 	}
@@ -72,7 +72,7 @@ func Write(ctx context.Context, db Reader, w io.Writer, o Options) error {
 		return err
 	}
 	content, err := json.Marshal(record.Header{
-		Format: record.ExportFormat, Log: x.origin, Epoch: epoch, Scope: scope(o.Filter),
+		Format: record.ExportFormat, Log: x.origin, Epoch: epoch.Number, Scope: scope(o.Filter),
 		FromLeaf: from, ToLeaf: to, TreeSize: head.Size, Checkpoint: head.Note, MadeAt: record.FormatTime(time.Now()),
 	})
 	if err != nil {
@@ -83,8 +83,19 @@ func Write(ctx context.Context, db Reader, w io.Writer, o Options) error {
 	}
 	for at := from; at < to; {
 		next := min(at+pageBlocks*record.BlockSize, to)
-		if err := db.Read(ctx, func(tx pgx.Tx) error { return x.page(ctx, tx, at, next) }); err != nil {
+		var page []line
+		if err := db.Read(ctx, func(tx pgx.Tx) (err error) {
+			page, err = x.page(ctx, tx, at, next)
 			return err
+		}); err != nil {
+			return err
+		}
+		// Not inside: whoever takes the file away may be slow, and would hold one of the
+		// tenant's few connections for as long.
+		for _, l := range page {
+			if err := x.lines.write(l); err != nil {
+				return err
+			}
 		}
 		at = next
 	}
@@ -98,123 +109,9 @@ type exporter struct {
 	origin  string
 	lines   *lineWriter
 	entries int64
-}
-
-// bounds returns the whole blocks that hold the filter's time range.
-func (x *exporter) bounds(ctx context.Context) (from, to int64, err error) {
-	if x.Filter.From.IsZero() && x.Filter.To.IsZero() {
-		return 0, x.head.Size, nil
-	}
-	where, args := audit.Filter{From: x.Filter.From, To: x.Filter.To}.Where("e", []any{x.head.Size})
-	var first, last *int64
-	err = x.db.Read(ctx, func(tx pgx.Tx) error {
-		return tx.QueryRow(ctx, `SELECT min(l.leaf_index), max(l.leaf_index) FROM `+x.Log.Table("audit_entry")+` e
-			JOIN `+x.Log.Table("audit_leaf")+` l ON l.seq = e.seq WHERE l.leaf_index < $1 AND `+where, args...).Scan(&first, &last)
-	})
-	if err != nil {
-		return 0, 0, fmt.Errorf("finding the export's range: %w", err)
-	}
-	if first == nil || last == nil {
-		return 0, 0, nil
-	}
-	const b = record.BlockSize
-	return *first / b * b, min((*last/b+1)*b, x.head.Size), nil
-}
-
-// page writes the blocks of leaves [from, to).
-func (x *exporter) page(ctx context.Context, tx pgx.Tx, from, to int64) error {
-	stored := tree.Reader(ctx, tx, x.Log)
-	proofs := make([]line, 0, pageBlocks)
-	for at := from; at < to; at += record.BlockSize {
-		p, err := x.prove(stored, at)
-		if err != nil {
-			return err
-		}
-		proofs = append(proofs, p)
-	}
-	rows, err := tx.Query(ctx, `SELECT l.leaf_index, l.hash, `+audit.EntryColumns(x.Log, "e")+`
-		FROM `+x.Log.Table("audit_leaf")+` l LEFT JOIN `+x.Log.Table("audit_entry")+` e ON e.seq = l.seq
-		WHERE l.leaf_index >= $1 AND l.leaf_index < $2 ORDER BY l.leaf_index`, from, to)
-	if err != nil {
-		return fmt.Errorf("reading the trail: %w", err)
-	}
-	defer rows.Close()
-	block := make([]line, 0, record.BlockSize)
-	flush := func(index int64) error {
-		err := x.block(block, proofs[index])
-		block = block[:0]
-		return err
-	}
-	current := int64(0)
-	for rows.Next() {
-		l, err := x.leaf(rows)
-		if err != nil {
-			return err
-		}
-		for ; (l.leaf-from)/record.BlockSize > current; current++ {
-			if err := flush(current); err != nil {
-				return err
-			}
-		}
-		block = append(block, l)
-	}
-	if err := rows.Err(); err != nil {
-		return fmt.Errorf("reading the trail: %w", err)
-	}
-	for ; current < int64(len(proofs)); current++ {
-		if err := flush(current); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// leaf makes the line of one leaf.
-func (x *exporter) leaf(rows pgx.Rows) (line, error) {
-	var l line
-	var hash []byte
-	var row audit.Row
-	if err := rows.Scan(append([]any{&l.leaf, &hash}, row.Targets()...)...); err != nil {
-		return l, fmt.Errorf("reading the trail: %w", err)
-	}
-	l.hash = hex.EncodeToString(hash)
-	if !row.Present() {
-		l.kind = record.LineMissing
-		return l, nil
-	}
-	e, err := row.Entry(x.Log)
-	if err != nil {
-		return l, damaged(err)
-	}
-	if !x.Filter.Match(&e) {
-		l.kind = record.LineWithheld
-		return l, nil
-	}
-	l.kind, l.content = record.LineEntry, record.Append(nil, &e)
-	if x.Format == CSV {
-		l.cells = record.Cells(&e)
-	}
-	return l, nil
-}
-
-// block writes a block's lines and its proof. A block with nothing to show is its
-// proof alone.
-func (x *exporter) block(lines []line, proof line) error {
-	show := false
-	for _, l := range lines {
-		show = show || l.kind != record.LineWithheld
-	}
-	if show {
-		for _, l := range lines {
-			if l.kind == record.LineEntry {
-				x.entries++
-			}
-			if err := x.lines.write(l); err != nil {
-				return err
-			}
-		}
-	}
-	return x.lines.write(proof)
+	// minSeq is the epoch's; checked is up to which number no entry was passed over.
+	minSeq, checked int64
+	canonical       []byte
 }
 
 // prove makes the block line of the block that begins at the leaf.
