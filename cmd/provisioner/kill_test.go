@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -116,6 +117,30 @@ func places(t *testing.T, wanted int, writes map[string]*testkit.Writes, f func(
 		all = all[:min(wanted, len(all))]
 	}
 	return all
+}
+
+// asked are the writes that whoever asks makes himself, before the provisioner's.
+type asked map[*testkit.Writes]map[testkit.FailAt]int
+
+// asks counts the writes that f makes while no provisioner is at work.
+func asks(writes map[string]*testkit.Writes, f func()) asked {
+	for _, w := range writes {
+		w.Begin()
+	}
+	f()
+	own := asked{}
+	for _, w := range writes {
+		own[w] = map[testkit.FailAt]int{}
+		for _, how := range []testkit.FailAt{testkit.InStatement, testkit.AtCommit} {
+			own[w][how] = w.Seen(how)
+		}
+	}
+	return own
+}
+
+// without takes the asker's writes out: a kill there meets nobody.
+func (a asked) without(all []place) []place {
+	return slices.DeleteFunc(all, func(p place) bool { return p.at <= a[p.where][p.how] })
 }
 
 // kill lets a write begin, kills the process there and lets the write go on for

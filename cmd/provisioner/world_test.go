@@ -63,6 +63,7 @@ type world struct {
 	probed        atomic.Int64
 	// silent makes the front fail every request, careless serve every one.
 	silent, careless atomic.Bool
+	stalled          atomic.Pointer[stall]
 }
 
 func newWorld(t *testing.T) *world {
@@ -230,6 +231,10 @@ func (p *process) signal(t *testing.T, s os.Signal) {
 // front stands where router and worker are and does what a worker does for a probe.
 func (w *world) front(verifier note.Verifier) string {
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		if s := w.stalled.Swap(nil); s != nil {
+			close(s.reached)
+			<-s.release
+		}
 		switch {
 		case w.silent.Load():
 			rw.WriteHeader(http.StatusServiceUnavailable)
