@@ -37,6 +37,8 @@ type settings struct {
 	RoutePub     string        `env:"CARESPHERE_ROUTE_PUB" required:"true"`
 	StateDir     string        `env:"CARESPHERE_STATE_DIR" required:"true"`
 	DrainDelay   time.Duration `env:"CARESPHERE_DRAIN_DELAY" default:"1s"`
+	// PerAddress bounds the connections of one address, or of one /64 of IPv6; 0 does not.
+	PerAddress int `env:"CARESPHERE_CONNECTIONS_PER_ADDRESS" default:"512"`
 }
 
 func main() {
@@ -102,6 +104,7 @@ func run(ctx context.Context) (err error) {
 	r := router.New(router.Config{
 		Routes: store, Refresh: poller.Refresh, ControlPlane: cfg.ControlPlane,
 		WorkerTLS: workerTLS, ControlTLS: controlTLS, Obs: o, DrainDelay: cfg.DrainDelay,
+		MaxConnsPerIP: cfg.PerAddress,
 	})
 	// The table and the health checks go on until the last request is answered.
 	background, end := context.WithCancel(context.WithoutCancel(ctx))

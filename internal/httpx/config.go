@@ -20,8 +20,10 @@ const (
 	DefaultIdleTimeout  = 75 * time.Second
 	DefaultRequestTime  = 10 * time.Second
 	DefaultDrainTimeout = 20 * time.Second
-	defaultConcurrency  = 16384
-	readBufferSize      = 16 << 10
+	// DefaultAnswerRate is far below what a person could work with.
+	DefaultAnswerRate  = 4 << 10
+	defaultConcurrency = 16384
+	readBufferSize     = 16 << 10
 )
 
 // Config describes an app. The zero value is a sound public API server.
@@ -43,6 +45,8 @@ type Config struct {
 	// ReadTimeout bounds reading a request, and each pause in a streamed body.
 	// WriteTimeout bounds writing an answer, and each pause in a streamed one.
 	ReadTimeout, WriteTimeout, IdleTimeout time.Duration
+	// AnswerRate is how many bytes a second of a streamed answer the client must take.
+	AnswerRate int
 	// RequestTime bounds the request's context, from when its body was read until
 	// its handler returned or its answer began to stream; negative does not. Any
 	// call that a handler makes without a limit of its own ends then.
@@ -50,8 +54,8 @@ type Config struct {
 	// DrainDelay is how long readiness says no before the listeners close;
 	// DrainTimeout how long requests in flight may then take.
 	DrainDelay, DrainTimeout time.Duration
-	// Concurrency bounds the connections; MaxConnsPerIP those of one address
-	// (0: unbounded, right behind a load balancer).
+	// Concurrency bounds the connections; MaxConnsPerIP those of one address, or of one
+	// /64 of IPv6 (0: unbounded, right behind a load balancer).
 	Concurrency, MaxConnsPerIP int
 	// MaxRequestsPerConn closes a connection after so many requests; 0: never.
 	MaxRequestsPerConn int
@@ -66,6 +70,7 @@ func (cfg *Config) defaults() {
 	setDefault(&cfg.ReadTimeout, DefaultReadTimeout)
 	setDefault(&cfg.WriteTimeout, DefaultWriteTimeout)
 	setDefault(&cfg.IdleTimeout, DefaultIdleTimeout)
+	setDefault(&cfg.AnswerRate, DefaultAnswerRate)
 	setDefault(&cfg.RequestTime, DefaultRequestTime)
 	setDefault(&cfg.DrainTimeout, DefaultDrainTimeout)
 	setDefault(&cfg.Concurrency, defaultConcurrency)
@@ -126,7 +131,6 @@ func New(cfg Config) *fiber.App {
 	srv.CloseOnShutdown = true
 	srv.NoDefaultServerHeader = true
 	srv.SecureErrorLogMessage = true
-	srv.MaxConnsPerIP = cfg.MaxConnsPerIP
 	srv.MaxRequestsPerConn = cfg.MaxRequestsPerConn
 	srv.Handler = s.outermost(app, srv.Handler)
 	servers.Store(app, s)

@@ -19,14 +19,15 @@ const abortGrace = 2 * time.Second
 // Serve answers on the listener until the context ends, then drains: readiness
 // turns first (Draining), after DrainDelay the listener closes, requests in
 // flight finish within DrainTimeout, then their contexts end with ErrDraining and
-// what is still open is closed. It returns nil after a clean stop and an error if
+// what is still open is closed. Connections over Config.MaxConnsPerIP are closed as they
+// come. It returns nil after a clean stop and an error if
 // requests had to be cut off. A nil tls.Config serves plain HTTP, for tests alone.
 func Serve(ctx context.Context, app *fiber.App, ln net.Listener, conf *tls.Config) error {
 	s := serverOf(app)
 	if s == nil {
 		return errors.New("httpx: the app was not made by New")
 	}
-	tracked := &trackedListener{Listener: ln, open: map[*trackedConn]struct{}{}}
+	tracked := newTrackedListener(ln, s.cfg.MaxConnsPerIP)
 	var front net.Listener = tracked
 	if conf != nil {
 		front = tls.NewListener(tracked, conf)
@@ -155,55 +156,4 @@ func Run(ctx context.Context, health Endpoint, endpoints ...Endpoint) error {
 	stopHealth()
 	side.Wait()
 	return errors.Join(errs...)
-}
-
-// trackedListener knows its open connections, so that a drain can end for certain.
-type trackedListener struct {
-	net.Listener
-	mu   sync.Mutex
-	open map[*trackedConn]struct{}
-}
-
-type trackedConn struct {
-	net.Conn
-	ln   *trackedListener
-	once sync.Once
-}
-
-// Accept implements net.Listener.
-func (l *trackedListener) Accept() (net.Conn, error) {
-	conn, err := l.Listener.Accept()
-	if err != nil {
-		return nil, err
-	}
-	t := &trackedConn{Conn: conn, ln: l}
-	l.mu.Lock()
-	l.open[t] = struct{}{}
-	l.mu.Unlock()
-	return t, nil
-}
-
-func (l *trackedListener) closeAll() {
-	l.mu.Lock()
-	left := make([]*trackedConn, 0, len(l.open))
-	for c := range l.open {
-		left = append(left, c)
-	}
-	l.mu.Unlock()
-	for _, c := range left {
-		_ = c.Close()
-	}
-}
-
-// NetConn gives the watch of clients the socket.
-func (c *trackedConn) NetConn() net.Conn { return c.Conn }
-
-// Close implements net.Conn.
-func (c *trackedConn) Close() error {
-	c.once.Do(func() {
-		c.ln.mu.Lock()
-		delete(c.ln.open, c)
-		c.ln.mu.Unlock()
-	})
-	return c.Conn.Close()
 }

@@ -15,23 +15,46 @@ import (
 // StreamReader answers with a body that is read while it is written, of size
 // bytes or chunked for -1. The request's context lives until the body is closed.
 // A read error breaks the connection, so that the client sees a broken answer
-// and never a short one.
+// and never a short one. A client that takes less than Config.AnswerRate is cut off.
 func StreamReader(c *fiber.Ctx, body io.ReadCloser, size int64) {
 	r := requestOf(c)
 	r.streams = true
 	r.unbound()
 	s := serverOf(c.App())
-	out := &answer{ReadCloser: body, end: r.end, conn: c.Context().Conn(), pause: s.cfg.WriteTimeout}
+	out := &answer{ReadCloser: body, end: r.end, conn: c.Context().Conn(), pace: pace{rate: s.cfg.AnswerRate, most: s.cfg.WriteTimeout}}
 	c.Context().SetBodyStream(out, int(size))
 }
 
 // answer is a streamed body. Each read moves the deadline for writing, so that a
-// long answer is bounded by its pauses and not by its length.
+// long answer is bounded by its client's pace and not by its length.
 type answer struct {
 	io.ReadCloser
-	end   func()
-	conn  interface{ SetWriteDeadline(time.Time) error }
-	pause time.Duration
+	end  func()
+	conn interface{ SetWriteDeadline(time.Time) error }
+	pace pace
+}
+
+// pace is a deadline that bytes move on, each by its share of a second, and never
+// further ahead than the longest pause: who takes a little now and then falls behind,
+// and what was taken fast earlier is no credit for that.
+type pace struct {
+	rate  int // bytes a second
+	most  time.Duration
+	until time.Time
+}
+
+// next returns the deadline for n bytes that were asked for at one time and there at
+// another; the time between is not the client's.
+func (p *pace) next(n int, asked, there time.Time) time.Time {
+	end := there.Add(p.most)
+	if !p.until.IsZero() {
+		moved := p.until.Add(there.Sub(asked) + time.Duration(n)*time.Second/time.Duration(p.rate))
+		if moved.Before(end) {
+			end = moved
+		}
+	}
+	p.until = end
+	return end
 }
 
 // Read implements io.Reader.
@@ -42,9 +65,10 @@ func (a *answer) Read(p []byte) (n int, err error) {
 			n, err = 0, errPanic
 		}
 	}()
+	asked := time.Now()
 	n, err = a.ReadCloser.Read(p)
 	if a.conn != nil {
-		_ = a.conn.SetWriteDeadline(time.Now().Add(a.pause))
+		_ = a.conn.SetWriteDeadline(a.pace.next(n, asked, time.Now()))
 	}
 	return n, err
 }
