@@ -39,7 +39,7 @@ func (r *Router) send(c *fiber.Ctx, o *outgoing, to *servers, base string, up *u
 	}
 	a := &answer{resp: resp}
 	if n := resp.ContentLength; n >= 0 && n <= bufferLimit || o.method == fiber.MethodHead {
-		a.held, err = held(resp)
+		a.held, err = r.hold(o, resp)
 		_ = resp.Body.Close()
 		r.settle(o, up, err)
 		if err != nil {
@@ -47,9 +47,24 @@ func (r *Router) send(c *fiber.Ctx, o *outgoing, to *servers, base string, up *u
 		}
 		return a, nil
 	}
+	if !mayStream(resp) {
+		_ = resp.Body.Close()
+		r.settle(o, up, errFull)
+		return nil, errFull
+	}
 	a.body = &arriving{body: resp.Body, pause: r.cfg.PauseTimeout, cancel: o.cancel,
 		settle: func(err error) { r.settle(o, up, err) }}
 	return a, nil
+}
+
+// hold is held within the answer's time, which a request whose body streamed has not
+// begun to spend.
+func (r *Router) hold(o *outgoing, resp *http.Response) ([]byte, error) {
+	if o.stream != nil {
+		late := time.AfterFunc(r.cfg.AnswerTimeout, func() { o.cancel(errSlow) })
+		defer late.Stop()
+	}
+	return held(resp)
 }
 
 // held reads a body whose length is known, to its very end.
@@ -60,7 +75,8 @@ func held(resp *http.Response) ([]byte, error) {
 }
 
 // settle notes how an exchange with a worker ended. A client that went away or
-// sent a broken body says nothing about the worker, and neither does a status.
+// sent a broken body says nothing about the worker, and neither does a status, nor how
+// much others have under way with it.
 func (r *Router) settle(o *outgoing, up *upstream, err error) {
 	if up == nil {
 		return
@@ -69,6 +85,8 @@ func (r *Router) settle(o *outgoing, up *upstream, err error) {
 	switch {
 	case err == nil:
 		up.succeeded()
+	case errors.Is(err, errFull):
+		r.metrics.full.WithLabelValues(up.worker.ID).Inc()
 	case o.ctx.Err() == nil || errors.Is(context.Cause(o.ctx), errPause) || errors.Is(context.Cause(o.ctx), errSlow):
 		r.fleet.failed(up)
 	}

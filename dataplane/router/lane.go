@@ -36,13 +36,16 @@ type lane struct {
 	br    *bufio.Reader
 	bw    *bufio.Writer
 	give  func(n *lane, whole bool)
+	to    *destination
+	// place is of the kind that the exchange under way has taken.
+	place places
 	// since is when it was last given back; used tells that it has carried an exchange.
 	since time.Time
 	used  bool
 }
 
-func newLane(conn net.Conn, give func(*lane, bool)) *lane {
-	n := &lane{conn: conn, give: give, limit: io.LimitedReader{R: conn, N: math.MaxInt64}}
+func newLane(conn net.Conn, to *destination, give func(*lane, bool)) *lane {
+	n := &lane{conn: conn, to: to, place: to.places, give: give, limit: io.LimitedReader{R: conn, N: math.MaxInt64}}
 	n.br, n.bw = bufio.NewReaderSize(&n.limit, laneBuffer), bufio.NewWriterSize(conn, laneBuffer)
 	return n
 }
@@ -139,6 +142,20 @@ func (b *lent) Read(p []byte) (int, error) {
 	}
 	b.over(err)
 	return n, err
+}
+
+// streams takes a place among the answers that stream, in place of the exchange's own,
+// and tells whether there was one. It does not wait: that would hold the other.
+func (b *lent) streams() bool {
+	if b.err != nil {
+		return true // it is over, and holds no place
+	}
+	if !b.lane.to.answers.take() {
+		return false
+	}
+	b.lane.place.give()
+	b.lane.place = b.lane.to.answers
+	return true
 }
 
 // Close implements io.Closer. It reads nothing more: what is left would take its time.

@@ -42,7 +42,7 @@ func script(t *testing.T, answer func(w io.Writer, req *http.Request, nth int32)
 	require.NoError(t, err)
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	s := &scripted{url: "https://" + ln.Addr().String(), lanes: newLanes(dialer(&tls.Config{RootCAs: ca.Pool(), MinVersion: tls.VersionTLS13}))}
+	s := &scripted{url: "https://" + ln.Addr().String(), lanes: newLanes(dialer(&tls.Config{RootCAs: ca.Pool(), MinVersion: tls.VersionTLS13}), streamsEach)}
 	var under sync.WaitGroup
 	serve := func(raw net.Conn) {
 		defer func() { _ = raw.Close() }()
@@ -363,9 +363,9 @@ func TestAnAnswerThatIsNoneIsRefused(t *testing.T) {
 
 func TestLanesToAServerAreBounded(t *testing.T) {
 	s := script(t, func(w io.Writer, _ *http.Request, nth int32) bool { says(w, fmt.Sprint(nth)); return true })
+	s.each = 1
 	req, err := http.NewRequestWithContext(t.Context(), "GET", s.url, nil)
 	require.NoError(t, err)
-	s.to[address(req.URL)] = &destination{places: make(chan struct{}, 1)}
 	held, err := s.exchange(req, true)
 	require.NoError(t, err)
 	cause := errors.New("waited for too long")
@@ -385,4 +385,34 @@ func TestLanesToAServerAreBounded(t *testing.T) {
 	text, err := s.ask(t.Context(), "GET", "", true)
 	require.NoError(t, err)
 	require.Equal(t, "3", text)
+}
+
+func TestAnAnswerThatStreamsHoldsNoOthersPlace(t *testing.T) {
+	s := script(t, func(w io.Writer, _ *http.Request, nth int32) bool { says(w, fmt.Sprint(nth)); return true })
+	s.each, s.lanes.streams = 1, 1
+	begin := func() *lent {
+		req, err := http.NewRequestWithContext(t.Context(), "GET", s.url, nil)
+		require.NoError(t, err)
+		resp, err := s.exchange(req, true)
+		require.NoError(t, err)
+		return resp.Body.(*lent)
+	}
+	first := begin()
+	require.True(t, first.streams())
+	text, err := s.ask(t.Context(), "GET", "", true)
+	require.NoError(t, err)
+	require.Equal(t, "2", text)
+	second := begin()
+	require.False(t, second.streams(), "there is one place")
+	require.NoError(t, second.Close())
+	// One that was read to its end carries the next exchange, in the place of its kind.
+	_, err = io.ReadAll(first)
+	require.NoError(t, err)
+	third := begin()
+	require.True(t, third.streams())
+	require.NoError(t, third.Close())
+	for _, d := range s.to {
+		require.Empty(t, d.places)
+		require.Empty(t, d.answers)
+	}
 }

@@ -9,6 +9,7 @@ import (
 type metrics struct {
 	retries   *prometheus.CounterVec
 	ejections *prometheus.CounterVec
+	full      *prometheus.CounterVec
 	healthy   *prometheus.GaugeVec
 }
 
@@ -20,12 +21,15 @@ func newMetrics(o *obs.Obs, version func() float64) *metrics {
 		ejections: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "caresphere_router_ejections_total", Help: "Workers left aside after failures in a row.",
 		}, []string{"worker"}),
+		full: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "caresphere_router_full_total", Help: "Requests for which a worker had no place: too many were under way.",
+		}, []string{"worker"}),
 		healthy: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "caresphere_router_worker_healthy", Help: "1 if the worker passes its health checks.",
 		}, []string{"worker"}),
 	}
 	if o != nil {
-		o.Metrics.MustRegister(m.retries, m.ejections, m.healthy, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		o.Metrics.MustRegister(m.retries, m.ejections, m.full, m.healthy, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "caresphere_router_route_table_version", Help: "Version of the route table in use.",
 		}, version))
 	}

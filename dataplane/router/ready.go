@@ -73,7 +73,7 @@ func (r *Router) controlReady(ctx context.Context) (httpx.Readiness, error) {
 	if err != nil {
 		return out, fmt.Errorf("asking the control plane: %w", err)
 	}
-	resp, err := r.control.RoundTrip(req)
+	resp, err := r.control.health.RoundTrip(req)
 	if err != nil {
 		return out, fmt.Errorf("asking the control plane: %w", err)
 	}

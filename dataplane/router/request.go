@@ -41,9 +41,10 @@ type outgoing struct {
 // errSlow: no server answered in time.
 var errSlow = &tenants.Error{Kind: tenants.KindUnavailable, Message: "no server answered in time", RetryAfter: time.Second}
 
-// prepare reads the request. All that is done for it ends after the limit, unless
-// its body is streamed: then the transport's own begins once the body was sent.
-func prepare(c *fiber.Ctx, path string, limit time.Duration) (*outgoing, error) {
+// prepare reads the request. All that is done for it ends after the answer's time, unless
+// its body is streamed: then the transport's own begins once the body was sent, and
+// until then neither side may pause for too long.
+func prepare(c *fiber.Ctx, path string, cfg *Config) (*outgoing, error) {
 	o := &outgoing{method: c.Method(), uri: path, host: string(c.Request().Header.Host()), size: httpx.BodySize(c)}
 	o.ctx, o.cancel = context.WithCancelCause(httpx.Context(c))
 	if q := c.Request().URI().QueryString(); len(q) > 0 {
@@ -66,10 +67,10 @@ func prepare(c *fiber.Ctx, path string, limit time.Duration) (*outgoing, error) 
 		}
 		o.held = held
 	default:
-		o.stream = &upload{from: httpx.BodyStream(c), conn: c.Context().Conn(), fail: o.cancel}
+		o.stream = &upload{from: httpx.BodyStream(c), conn: c.Context().Conn(), fail: o.cancel, pause: cfg.PauseTimeout}
 		return o, nil
 	}
-	o.limit = time.AfterFunc(limit, func() { o.cancel(errSlow) })
+	o.limit = time.AfterFunc(cfg.AnswerTimeout, func() { o.cancel(errSlow) })
 	return o, nil
 }
 
@@ -132,15 +133,18 @@ var (
 	errStopped  = errors.New("the answer came before the body was read")
 )
 
-// upload passes the client's body on. The transport may still be reading it when
-// the answer is over; stop makes sure that it is not, for the connection then
-// belongs to the next request.
+// upload passes the client's body on. A server that takes nothing of it for too long is
+// given up; how long the client may take is httpx's to say. The transport may still be
+// reading it when the answer is over; stop makes sure that it is not, for the connection
+// then belongs to the next request.
 type upload struct {
-	from io.Reader
-	conn net.Conn
-	fail context.CancelCauseFunc
+	from  io.Reader
+	conn  net.Conn
+	fail  context.CancelCauseFunc
+	pause time.Duration
 
 	mu      sync.Mutex
+	server  *time.Timer // runs while the server has what was read last
 	reading bool
 	stopped bool
 	began   bool
@@ -154,6 +158,7 @@ func (u *upload) Read(p []byte) (int, error) {
 		u.mu.Unlock()
 		return 0, errStopped
 	}
+	u.took()
 	u.reading, u.began, u.idle = true, true, make(chan struct{})
 	u.mu.Unlock()
 	n, err := u.from.Read(p)
@@ -161,6 +166,13 @@ func (u *upload) Read(p []byte) (int, error) {
 	u.reading = false
 	close(u.idle)
 	stopped := u.stopped
+	switch {
+	case err != nil || stopped:
+	case u.server == nil:
+		u.server = time.AfterFunc(u.pause, func() { u.fail(errPause) })
+	default:
+		u.server.Reset(u.pause)
+	}
 	u.mu.Unlock()
 	if err != nil && !errors.Is(err, io.EOF) && !stopped {
 		u.fail(err) // the client learns what was wrong with its body, not that a server is away
@@ -168,8 +180,20 @@ func (u *upload) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// took ends the wait for the server; the lock is held.
+func (u *upload) took() {
+	if u.server != nil {
+		u.server.Stop()
+	}
+}
+
 // Close implements io.Closer. It leaves the connection to its owner.
-func (u *upload) Close() error { return nil }
+func (u *upload) Close() error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.took()
+	return nil
+}
 
 func (u *upload) touched() bool {
 	u.mu.Lock()
@@ -180,6 +204,7 @@ func (u *upload) touched() bool {
 func (u *upload) stop() {
 	u.mu.Lock()
 	u.stopped = true
+	u.took()
 	reading, idle := u.reading, u.idle
 	u.mu.Unlock()
 	if reading {

@@ -37,8 +37,12 @@ type Config struct {
 	PauseTimeout time.Duration
 	// DrainDelay is how long readiness says no before the listener closes.
 	DrainDelay time.Duration
-	// MaxConnsPerIP bounds the connections of one address; 0 does not.
+	// MaxConnsPerIP bounds the connections of one address; 0 does not, which is right
+	// behind a load balancer alone.
 	MaxConnsPerIP int
+	// MaxStreams bounds the answers of one server that stream, and the bodies that stream
+	// to it; 0 is 1,024 each. One more is refused, so that neither keeps others waiting.
+	MaxStreams int
 	// StreamLimit bounds a request's body in bytes; 0 is httpx's default.
 	StreamLimit int64
 }
@@ -64,10 +68,13 @@ func New(cfg Config) *Router {
 	if cfg.PauseTimeout <= 0 {
 		cfg.PauseTimeout = 60 * time.Second
 	}
+	if cfg.MaxStreams <= 0 {
+		cfg.MaxStreams = streamsEach
+	}
 	cfg.ControlPlane = strings.TrimSuffix(cfg.ControlPlane, "/")
-	r := &Router{cfg: cfg, workers: newServers(cfg.WorkerTLS, cfg.AnswerTimeout), control: newServers(cfg.ControlTLS, cfg.AnswerTimeout)}
+	r := &Router{cfg: cfg, workers: newServers(cfg.WorkerTLS, &cfg), control: newServers(cfg.ControlTLS, &cfg)}
 	r.metrics = newMetrics(cfg.Obs, func() float64 { return float64(cfg.Routes.Table().Version()) })
-	r.fleet = newFleet(cfg.Routes, r.workers.Transport, cfg.HealthEvery, r.metrics)
+	r.fleet = newFleet(cfg.Routes, r.workers.health, cfg.HealthEvery, r.metrics)
 	r.app = httpx.New(httpx.Config{
 		Name: "router", Obs: cfg.Obs, Streaming: func(*fiber.Ctx) bool { return true }, StreamLimit: cfg.StreamLimit, RequestTime: -1,
 		DrainDelay: cfg.DrainDelay, MaxConnsPerIP: cfg.MaxConnsPerIP, MaxRequestsPerConn: 10_000,
@@ -154,7 +161,7 @@ func (r *Router) candidates(t target) (ups []*upstream, epoch int64, err error) 
 const attempts = 3
 
 func (r *Router) toWorker(c *fiber.Ctx, t target) error {
-	out, err := prepare(c, t.path, r.cfg.AnswerTimeout)
+	out, err := prepare(c, t.path, &r.cfg)
 	if err != nil {
 		return err
 	}
@@ -200,7 +207,7 @@ func (r *Router) toWorker(c *fiber.Ctx, t target) error {
 }
 
 func (r *Router) toControl(c *fiber.Ctx) error {
-	out, err := prepare(c, c.Path(), r.cfg.AnswerTimeout)
+	out, err := prepare(c, c.Path(), &r.cfg)
 	if err != nil {
 		return err
 	}
@@ -212,7 +219,7 @@ func (r *Router) toControl(c *fiber.Ctx) error {
 			return answer.deliver(c, out)
 		case out.ctx.Err() != nil:
 			return gaveUp(out.ctx)
-		case try > 0 || !out.mayRepeat(err):
+		case try > 0 || !out.mayRepeat(err) || errors.Is(err, errFull):
 			return unavailable()
 		}
 	}

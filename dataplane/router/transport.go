@@ -5,8 +5,10 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 )
 
@@ -23,22 +25,25 @@ func isDial(err error) bool {
 }
 
 // servers are those of one kind, and the ways to them: lanes for what is held, net/http's
-// transport for what streams. Both show a cut answer as an error, which fasthttp's client does not.
+// transport for what streams. Both show a cut answer as an error, which fasthttp's client
+// does not. Health is asked by connections of its own, whatever clients keep busy.
 type servers struct {
 	*http.Transport
-	lanes *lanes
+	lanes  *lanes
+	health *http.Transport
 }
 
-func newServers(conf *tls.Config, answerTimeout time.Duration) *servers {
+func newServers(conf *tls.Config, cfg *Config) *servers {
 	dial := dialer(conf)
-	return &servers{Transport: transport(dial, answerTimeout), lanes: newLanes(dial)}
+	return &servers{Transport: transport(dial, cfg.AnswerTimeout), lanes: newLanes(dial, cfg.MaxStreams), health: transport(dial, cfg.AnswerTimeout)}
 }
 
-// send makes one exchange. An answer that ends with its connection is refused: crypto/tls
-// takes a connection that was cut between two records for one that was closed.
+// send makes one exchange, or is errFull when there is no place for it. An answer that ends
+// with its connection is refused: crypto/tls takes a connection that was cut between two
+// records for one that was closed.
 func (s *servers) send(req *http.Request, o *outgoing) (resp *http.Response, err error) {
 	if o.stream != nil {
-		resp, err = s.RoundTrip(req)
+		resp, err = s.upload(req)
 	} else {
 		resp, err = s.lanes.exchange(req, o.idempotent)
 	}
@@ -49,10 +54,45 @@ func (s *servers) send(req *http.Request, o *outgoing) (resp *http.Response, err
 	return resp, err
 }
 
+// upload makes an exchange whose body streams. Without a place for it nothing is sent.
+func (s *servers) upload(req *http.Request) (*http.Response, error) {
+	to := s.lanes.destination(address(req.URL))
+	if !to.uploads.take() {
+		return nil, &dialError{errFull}
+	}
+	resp, err := s.RoundTrip(req)
+	if err != nil {
+		to.uploads.give()
+		return nil, err
+	}
+	resp.Body = &placed{ReadCloser: resp.Body, give: sync.OnceFunc(to.uploads.give)}
+	return resp, nil
+}
+
+// placed is an answer's body whose end gives a place back.
+type placed struct {
+	io.ReadCloser
+	give func()
+}
+
+// Close implements io.Closer.
+func (p *placed) Close() error {
+	defer p.give()
+	return p.ReadCloser.Close()
+}
+
+// mayStream tells whether there is a place for an answer that streams. One to a body
+// that streamed has its own.
+func mayStream(resp *http.Response) bool {
+	b, ok := resp.Body.(*lent)
+	return !ok || b.streams()
+}
+
 var errEndless = errors.New("the answer does not say where it ends")
 
 func (s *servers) close() {
 	s.CloseIdleConnections()
+	s.health.CloseIdleConnections()
 	s.lanes.close()
 }
 
@@ -90,7 +130,6 @@ func transport(dial dial, answerTimeout time.Duration) *http.Transport {
 		DisableCompression:     true,
 		MaxIdleConns:           2048,
 		MaxIdleConnsPerHost:    lanesKept,
-		MaxConnsPerHost:        lanesEach,
 		IdleConnTimeout:        laneIdle,
 		ResponseHeaderTimeout:  answerTimeout,
 		MaxResponseHeaderBytes: headLimit,
