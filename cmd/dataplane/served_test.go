@@ -16,6 +16,7 @@ import (
 	"github.com/caresphere/caresphere/internal/obs"
 	"github.com/caresphere/caresphere/internal/phi"
 	"github.com/caresphere/caresphere/internal/routes"
+	"github.com/caresphere/caresphere/internal/tenantdb"
 	"github.com/caresphere/caresphere/tenants"
 )
 
@@ -24,6 +25,10 @@ type refusing struct{}
 
 func (refusing) Login(context.Context, tenants.ID) (access.Login, error) {
 	return access.Login{}, errors.New("the login is refused")
+}
+
+func (refusing) Stamp(context.Context, tenants.ID) (tenantdb.Stamp, error) {
+	return tenantdb.Stamp{}, errors.New("the cell is away")
 }
 
 // dropped notes whose keys are forgotten.
