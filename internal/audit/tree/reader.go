@@ -1,9 +1,10 @@
 // Package tree reads a log's Merkle tree (RFC 6962) and its signed heads from the
 // database, for the sealer and for exports.
 //
-// It owns where hashes and checkpoints are stored and how a checkpoint is spelled
-// (C2SP tlog-checkpoint). It trusts nothing that it reads: callers compare roots
-// with what was signed and anchored. It never writes.
+// It owns where hashes, checkpoints and epochs are stored and how a checkpoint (C2SP
+// tlog-checkpoint) and the statement of an epoch are spelled. It trusts nothing that
+// it reads: it refuses an epoch that was not signed, and callers compare roots with
+// what was signed and anchored. It never writes.
 package tree
 
 import (
