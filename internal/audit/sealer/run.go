@@ -110,6 +110,9 @@ type unit struct {
 	swept   map[string]bool      // tags to look at once nothing is left to seal
 	running map[string]bool      // tags being sealed
 	looks   map[string]bool      // of these, whose whole look it is
+	listed  bool                 // known was read once
+	met     time.Time            // when an unknown tag last had the list read, or will have
+	meeting bool                 // it will have
 	wake    chan struct{}
 	slots   chan struct{}
 	work    sync.WaitGroup
@@ -148,7 +151,7 @@ func (u *unit) listenOnce(ctx context.Context) error {
 		u.mu.Unlock()
 		if !known {
 			// A tenant that was made since the last look.
-			u.refresh(ctx)
+			u.meet(ctx)
 		}
 		u.mark(n.Payload)
 	}
@@ -162,26 +165,6 @@ func (u *unit) markAll(ctx context.Context) {
 	}
 	u.mu.Unlock()
 	u.signal()
-}
-
-// refresh reads the list of logs; an error leaves the old one.
-func (u *unit) refresh(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
-	logs, err := u.src.Logs(ctx)
-	if err != nil {
-		if ctx.Err() == nil {
-			u.s.cfg.Logger.WarnContext(ctx, "audit sealer cannot list logs", "error", err)
-		}
-		return
-	}
-	known := make(map[string]audit.Log, len(logs))
-	for _, l := range logs {
-		known[l.Tag()] = l
-	}
-	u.mu.Lock()
-	u.known = known
-	u.mu.Unlock()
 }
 
 func (u *unit) mark(tag string) {

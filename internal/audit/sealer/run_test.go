@@ -46,10 +46,11 @@ func (c *cell) tenant(t *testing.T) *audittest.Tenant {
 	return n
 }
 
-func (c *cell) run(t *testing.T, sweep time.Duration) (*Sealer, *prometheus.Registry) {
+func (c *cell) run(t *testing.T, sweep time.Duration, list ...func(context.Context) ([]audit.Log, error)) (*Sealer, *prometheus.Registry) {
+	list = append(list, c.list)
 	registry := prometheus.NewRegistry()
 	s, err := New(Config{Key: c.key, Sweep: sweep, Whole: time.Hour, Registerer: registry, Logger: slog.New(slog.NewJSONHandler(&c.out, nil)),
-		Sources: []Source{{Pool: c.pool, Logs: c.list, Anchor: c.anchor}}})
+		Sources: []Source{{Pool: c.pool, Logs: list[0], Anchor: c.anchor}}})
 	require.NoError(t, err)
 	rctx, cancel := context.WithCancel(ctx)
 	ended := make(chan error, 1)
@@ -107,6 +108,34 @@ func TestANotificationSealsAndAnchors(t *testing.T) {
 	third.Record(t, third.Connect(t), third.Member(tenants.RoleNurse), audit.Event{Action: "client.read"})
 	require.NoError(t, audit.Notify(ctx, worker, third.Log()))
 	c.anchored(t, third, 1)
+}
+
+// Any login may notify of anything: what it makes up costs the other tenants nothing.
+func TestUnknownTagsAreAskedForOnceASecond(t *testing.T) {
+	c := newCell(t)
+	first, second := c.tenant(t), c.tenant(t)
+	var lists atomic.Int64
+	began := time.Now()
+	c.run(t, time.Hour, func(ctx context.Context) ([]audit.Log, error) {
+		lists.Add(1)
+		return c.list(ctx)
+	})
+	conn := first.Connect(t)
+	first.Record(t, conn, first.Member(tenants.RoleNurse), audit.Event{Action: "client.read"})
+	require.NoError(t, audit.Notify(ctx, conn, first.Log()))
+	c.anchored(t, first, 1)
+	audittest.Exec(t, conn, "SELECT pg_notify('audit_dirty', gen_random_uuid()::text) FROM generate_series(1, 20000)")
+	second.Record(t, second.Connect(t), second.Member(tenants.RoleNurse), audit.Event{Action: "client.read"})
+	require.NoError(t, audit.Notify(ctx, conn, second.Log()))
+	c.anchored(t, second, 1)
+	// One that came amid the flood is met with the next reading.
+	third := c.tenant(t)
+	third.Record(t, third.Connect(t), third.Member(tenants.RoleNurse), audit.Event{Action: "client.read"})
+	audittest.Exec(t, conn, "SELECT pg_notify('audit_dirty', gen_random_uuid()::text) FROM generate_series(1, 20000)")
+	require.NoError(t, audit.Notify(ctx, conn, third.Log()))
+	c.anchored(t, third, 1)
+	// One at the start and one a second.
+	require.LessOrEqual(t, lists.Load(), 3+int64(time.Since(began)/time.Second))
 }
 
 func TestTheSweepSealsWithoutANotification(t *testing.T) {
