@@ -175,3 +175,65 @@ func TestAClosingWaitsForAnOpeningInHand(t *testing.T) {
 	require.NoError(t, b.p.ApplyGate(ctx, o.id))
 	b.requireGate(t, o.id, true)
 }
+
+// TestAnOpeningThatHangsHoldsAClosingOnlyForAWhile stops one that opens in the middle,
+// with its connections alive: the server ends its hold of the fence.
+func TestAnOpeningThatHangsHoldsAClosingOnlyForAWhile(t *testing.T) {
+	ctx, b := context.Background(), setup(t)
+	o := b.provisioned(t)
+	b.decided(t, o.id, tenants.GateClosed)
+	require.NoError(t, b.p.ApplyGate(ctx, o.id))
+	alive, kill := context.WithCancel(ctx)
+	defer kill()
+	c, keys := b.config, &heldKeys{KMS: b.keys}
+	keys.enabled = func() {
+		b.decided(t, o.id, tenants.GateClosed)
+		closed := make(chan error, 1)
+		go func() { closed <- b.p.ApplyGate(ctx, o.id) }()
+		select {
+		case err := <-closed:
+			require.NoError(t, err)
+		case <-time.After(20 * time.Second):
+			t.Error("the closing waits for as long as the opening hangs")
+		}
+		kill()
+	}
+	c.Keys = keys
+	p, err := provisioning.New(c)
+	require.NoError(t, err)
+	b.decided(t, o.id, tenants.GateOpen)
+	require.Error(t, p.ApplyGate(alive, o.id))
+	b.requireGate(t, o.id, false)
+}
+
+// TestAKeyIsDisabledWhileTheCellIsAway has the key refuse although the role cannot be
+// reached; nothing is taken for applied.
+func TestAKeyIsDisabledWhileTheCellIsAway(t *testing.T) {
+	ctx, b := context.Background(), setup(t)
+	o := b.provisioned(t)
+	c := b.config
+	c.Cell = open(t, b.cell.DSN("cell_owner"), pg.Options{})
+	p, err := provisioning.New(c)
+	require.NoError(t, err)
+	c.Cell.Close()
+	const applied = `SELECT (gate_applied = gate_version)::text FROM organization WHERE id = $1`
+	state := func() kms.State {
+		s, err := b.keys.Status(ctx, kms.KeyName(o.id))
+		require.NoError(t, err)
+		return s.State
+	}
+	b.decided(t, o.id, tenants.GateClosed)
+	require.NoError(t, b.p.ApplyGate(ctx, o.id))
+	b.decided(t, o.id, tenants.GateOpen)
+	require.Error(t, p.ApplyGate(ctx, o.id))
+	require.Equal(t, kms.StateDisabled, state(), "the twin: nothing is opened without the cell")
+	require.NoError(t, b.p.ApplyGate(ctx, o.id))
+
+	b.decided(t, o.id, tenants.GateClosed)
+	require.Error(t, p.ApplyGate(ctx, o.id))
+	require.Equal(t, kms.StateDisabled, state())
+	require.Equal(t, "false", b.text(t, applied, o.id))
+	require.NoError(t, b.p.ApplyGate(ctx, o.id))
+	require.Equal(t, "true", b.text(t, applied, o.id))
+	b.requireGate(t, o.id, false)
+}
