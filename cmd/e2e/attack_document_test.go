@@ -32,9 +32,9 @@ type schema struct {
 type operation struct {
 	id, method, path string
 	// public is asked without a session of a person.
-	public bool
-	query  []string
-	body   *schema
+	public         bool
+	query, headers []string
+	body           *schema
 }
 
 // document is an API's description, as a customer reads it.
@@ -79,8 +79,14 @@ func parseDocument(raw []byte) (*document, error) {
 		for method, o := range item {
 			op := operation{id: o.OperationID, method: strings.ToUpper(method), path: path, public: o.Security != nil}
 			for _, p := range o.Parameters {
-				if p.In == "query" {
+				switch p.In {
+				case "path":
+				case "query":
 					op.query = append(op.query, p.Name)
+				case "header":
+					op.headers = append(op.headers, p.Name)
+				default:
+					return nil, fmt.Errorf("teach the attacks to send %s of %s in the %s", p.Name, o.OperationID, p.In)
 				}
 			}
 			for kind, c := range o.RequestBody.Content {
@@ -128,7 +134,23 @@ type named map[string]string
 // is all that the attacks know of requests: another name fails them.
 var kinds = map[string]string{
 	"facility_id": "facility", "facilities": "facility", "member_id": "member", "amends": "note", "tenant": "slug",
-	"cursor": "client", "actor": "member", "facility": "facility", "record_id": "client",
+	"cursor": "client", "actor": "member", "facility": "facility", "record_id": "client", "before": "organization", "after": "organization",
+}
+
+// idempotencyKey is attacked by itself, in attack_idempotency_test.go.
+const idempotencyKey = "Idempotency-Key"
+
+// parameters are those beside the path that name no record: in the query, and as headers.
+var parameters = []string{"limit", "from", "to", "record_type", "action", "outcome", "format", "search", "state", idempotencyKey}
+
+// unknown says which parameter of the operation the attacks do not know.
+func (o operation) unknown() error {
+	for _, name := range slices.Concat(o.query, o.headers) {
+		if kinds[name] == "" && !slices.Contains(parameters, name) {
+			return fmt.Errorf("teach the attacks what %s of %s names", name, o.id)
+		}
+	}
+	return nil
 }
 
 // plain are values for what names no record.

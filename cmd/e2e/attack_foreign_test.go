@@ -1,9 +1,13 @@
 package e2e_test
 
 import (
+	"bytes"
+	"errors"
+	"io"
 	"maps"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -61,7 +65,7 @@ func (s *siege) add(o operation, what string, body any, method, path string, mar
 // those in the path.
 func (s *siege) make(o operation, slug string, inPath, inBody named) (string, any, []place) {
 	path, _, err := pathFor(o, slug, inPath)
-	if err != nil && s.err == nil {
+	if err = errors.Join(err, o.unknown()); err != nil && s.err == nil {
 		s.err = err
 	}
 	body, places, err := s.doc.request(o, inBody, nil)
@@ -247,7 +251,7 @@ func (f *front) foreignIDs(t *testing.T) {
 func (f *front) leaks(t *testing.T) {
 	ctx := within(t, f.limit)
 	// A router that takes one tenant's path and session for another's.
-	swapped := f.w.leak(t, func(r *http.Request) {
+	swapped := f.w.leak(t, f.w.Origin(), func(r *http.Request) {
 		r.URL.Path = strings.ReplaceAll(r.URL.Path, f.mine.Slug, f.theirs.Slug)
 		r.Header.Del("Authorization")
 		r.Header.Set("Origin", f.w.Origin())
@@ -261,14 +265,30 @@ func (f *front) leaks(t *testing.T) {
 	prove.Plant(t, prove.ForeignIDs, 2, noticed)
 
 	// A worker that says 403 where a record is another's.
-	candid := f.w.leak(t, nil, func(r *http.Response) error {
+	candid := f.w.leak(t, f.w.Origin(), nil, func(r *http.Response) error {
 		if r.StatusCode == http.StatusNotFound && contains(r.Request.URL.Path, f.theirs.own["client"], f.theirs.away["client"]) {
 			r.StatusCode, r.Status = http.StatusForbidden, "403 Forbidden"
 		}
 		return nil
 	})
 	got = launch(ctx, f.besieged(t, candid, "getClient"))
-	prove.Plant(t, prove.DeniedAsAbsent, 1, min(1, len(got.differs)))
+	noticed = min(1, len(got.differs))
+	// One that says 404 in other words.
+	hinting := f.w.leak(t, f.w.Origin(), nil, func(r *http.Response) error {
+		if r.StatusCode != http.StatusNotFound || !contains(r.Request.URL.Path, f.theirs.own["client"], f.theirs.away["client"]) {
+			return nil
+		}
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			return err
+		}
+		body = bytes.Replace(body, []byte(`"detail":"`), []byte(`"detail":"not yours: `), 1)
+		r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
+		r.Header.Set("Content-Length", strconv.Itoa(len(body)))
+		return nil
+	})
+	got = launch(ctx, f.besieged(t, hinting, "getClient"))
+	prove.Plant(t, prove.DeniedAsAbsent, 2, noticed+min(1, len(got.differs)))
 }
 
 // twins are the requests that the refusals stand beside: with the right session each

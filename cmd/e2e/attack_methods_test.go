@@ -15,16 +15,15 @@ var everyMethod = []string{http.MethodGet, http.MethodHead, http.MethodPost, htt
 
 // undescribed are requests with the right session by every method that the
 // description of a path does not name. HEAD is GET without its body (RFC 9110, 9.3.2).
-func (f *front) undescribed(t *testing.T, base string, paths ...string) []attack {
+func (f *front) undescribed(t *testing.T, who string, x wire, docs []*document, paths ...string) []attack {
 	t.Helper()
-	x := f.w.wire(t, base).as(f.theirs.Owner.Client)
 	var list []attack
-	for _, d := range []*document{f.data, f.control} {
+	for _, d := range docs {
 		methods := map[string][]string{}
 		for _, o := range d.ops {
 			methods[o.path] = append(methods[o.path], o.method)
 		}
-		s := &siege{doc: d, who: "the owner's cookies", x: x}
+		s := &siege{doc: d, who: who, x: x}
 		for _, o := range d.ops {
 			if o.method != methods[o.path][0] || len(paths) > 0 && !slices.Contains(paths, o.id) {
 				continue // a path once
@@ -59,8 +58,11 @@ func (f *front) undescribed(t *testing.T, base string, paths ...string) []attack
 }
 
 func (f *front) methods(t *testing.T) {
+	customers, who := []*document{f.data, f.control}, "the owner's cookies"
+	console := f.w.wire(t, f.w.OperatorOrigin()).as(f.w.operator(t))
 	before := f.w.rows(t, f.theirs.Live)
-	got := launch(within(t, f.limit), f.undescribed(t, f.w.Origin()))
+	got := launch(within(t, f.limit), append(f.undescribed(t, who, f.w.wire(t, f.w.Origin()).as(f.theirs.Owner.Client), customers),
+		f.undescribed(t, "the operator's token", console, []*document{f.operators})...))
 	for _, name := range changed(before, f.w.rows(t, f.theirs.Live)) {
 		got.gave = append(got.gave, "rows changed in "+name)
 	}
@@ -70,13 +72,17 @@ func (f *front) methods(t *testing.T) {
 	prove.State(t, prove.Methods, got.tried, len(got.gave))
 
 	// A server that takes any method for the one that it knows.
-	willing := f.w.leak(t, func(r *http.Request) {
+	put2get := func(r *http.Request) {
 		if r.Method == http.MethodPut {
 			r.Method, r.Body, r.ContentLength = http.MethodGet, nil, 0
 		}
-	}, nil)
-	got = launch(within(t, f.limit), f.undescribed(t, willing, "getClient"))
-	prove.Plant(t, prove.Methods, 1, min(1, len(got.gave)))
+	}
+	willing := f.w.leak(t, f.w.Origin(), put2get, nil)
+	got = launch(within(t, f.limit), f.undescribed(t, who, f.w.wire(t, willing).as(f.theirs.Owner.Client), customers, "getClient"))
+	noticed := min(1, len(got.gave))
+	console.base = f.w.leak(t, f.w.OperatorOrigin(), put2get, nil)
+	got = launch(within(t, f.limit), f.undescribed(t, "the operator's token", console, []*document{f.operators}, "get-baa"))
+	prove.Plant(t, prove.Methods, 2, noticed+min(1, len(got.gave)))
 }
 
 // forgotten plants descriptions that the attacks do not cover: each is noticed before
@@ -91,6 +97,8 @@ func (f *front) forgotten(t *testing.T) {
 	}
 	for _, planted := range []operation{
 		{id: "newKind", method: http.MethodGet, path: "/t/{slug}/v1/devices/{id}"},
+		{id: "newQuery", method: http.MethodGet, path: "/t/{slug}/v1/clients", query: []string{"patient"}},
+		{id: "newHeader", method: http.MethodGet, path: "/t/{slug}/v1/clients", headers: []string{"X-Patient"}},
 		{id: "newBody", method: http.MethodPost, path: "/t/{slug}/v1/clients", body: &schema{Properties: map[string]*schema{"patient_ref": {Type: "string", Format: "uuid"}}}},
 		{id: "newWord", method: http.MethodPost, path: "/t/{slug}/v1/clients", body: &schema{Properties: map[string]*schema{"favourite_colour": {Type: "string"}}}},
 	} {
@@ -100,9 +108,10 @@ func (f *front) forgotten(t *testing.T) {
 			noticed++
 		}
 	}
-	_, err = parseDocument([]byte(`{"paths":{"/x":{"post":{"operationId":"x","requestBody":{"content":{"text/csv":{"schema":{}}}}}}}}`))
-	if err != nil {
-		noticed++
+	for _, planted := range []string{`"requestBody":{"content":{"text/csv":{"schema":{}}}}`, `"parameters":[{"in":"cookie","name":"patient"}]`} {
+		if _, err := parseDocument([]byte(`{"paths":{"/x":{"post":{"operationId":"x",` + planted + `}}}}`)); err != nil {
+			noticed++
+		}
 	}
-	prove.Plant(t, prove.Methods, 5, noticed)
+	prove.Plant(t, prove.Methods, 8, noticed)
 }

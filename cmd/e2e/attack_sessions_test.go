@@ -82,16 +82,15 @@ func (f *front) codeOnly(t *testing.T) *client.Client {
 	return c
 }
 
-// badSessions are sessions that must not count, each with the status that refuses it.
-func (f *front) badSessions(t *testing.T) map[string]struct {
+// badSession is a session that must not count, with the status that refuses it.
+type badSession struct {
 	x      wire
 	status int
-} {
+}
+
+// badSessions are such sessions at the customers' origin.
+func (f *front) badSessions(t *testing.T) map[string]badSession {
 	t.Helper()
-	type bad = struct {
-		x      wire
-		status int
-	}
 	x := f.w.wire(t, f.w.Origin())
 	ctx := within(t, 2*time.Minute)
 	kratos, cell := f.w.database(t, devstack.KratosDatabase), f.w.database(t, devstack.CellDatabase)
@@ -128,7 +127,7 @@ func (f *front) badSessions(t *testing.T) map[string]struct {
 
 	require.NoError(t, left.Tenant(f.theirs.Slug).Do(ctx, http.MethodDelete, "/session", nil, nil))
 
-	return map[string]bad{
+	return map[string]badSession{
 		"a password alone":               {x.as(password), http.StatusForbidden},
 		"a mailed code alone":            {x.as(f.codeOnly(t)), http.StatusForbidden},
 		"a session that expired":         {x.as(expired.Client), http.StatusUnauthorized},
@@ -150,30 +149,37 @@ func (f *front) badSessions(t *testing.T) map[string]struct {
 // which keeps no session rows, they end when Kratos' session does.
 var ourOwn = map[string]bool{"a session that was idle": true}
 
-func (f *front) unwelcome(t *testing.T, x wire, who string, status int, ids ...string) []attack {
+// otherwise are the refusals by another status than the session's own, by who asks and
+// what: an operation, or every one of a document. Each gives its reason.
+var otherwise = map[string]map[string]struct {
+	status int
+	why    string
+}{
+	"a scheme that is none": {"the control plane": {http.StatusBadRequest, "it reads a header that names no session as a malformed one, and asks nobody"}},
+	"a mailed code alone":   {"get-me": {http.StatusOK, "it tells people who are half signed in, of themselves alone, what to do next"}},
+}
+
+// unwelcome are requests of a bad session for each operation of the documents, with
+// everything else as it should be. They differ from a good one's by the session alone:
+// an answer about the request itself would say that the session had been let in.
+func (f *front) unwelcome(t *testing.T, docs []*document, who string, b badSession, ids ...string) []attack {
 	t.Helper()
-	exactly := func(r reply) string {
-		if r.status == status {
-			return ""
-		}
-		return "is not " + http.StatusText(status)
-	}
 	var list []attack
-	for _, d := range []*document{f.data, f.control} {
-		s := &siege{doc: d, who: who, x: x}
+	for _, d := range docs {
+		s := &siege{doc: d, who: who, x: b.x}
 		for _, o := range chosen(d, ids) {
 			if o.public || d == f.control && ourOwn[who] {
 				continue // the probe has a token of its own; nobody has a session when signing up
 			}
-			if o.id == "get-me" && status == http.StatusForbidden {
-				continue // it tells people who are half signed in, of themselves alone, what to do next
+			status, marks := b.status, f.theirs.marks
+			if other, ok := otherwise[who]["the control plane"]; ok && d != f.data {
+				status = other.status
+			}
+			if other, ok := otherwise[who][o.id]; ok {
+				status, marks = other.status, nil // what it tells is the asker's own
 			}
 			path, body, _ := s.make(o, f.theirs.Slug, f.theirs.own, f.theirs.own)
-			judge := exactly
-			if d == f.control {
-				judge = isNothingDone
-			}
-			s.add(o, "the right path", body, o.method, path, f.theirs.marks, judge, nil)
+			s.add(o, "the right path", body, o.method, path, marks, isExactly(status), nil)
 		}
 		require.NoError(t, s.err)
 		list = append(list, s.list...)
@@ -181,12 +187,26 @@ func (f *front) unwelcome(t *testing.T, x wire, who string, status int, ids ...s
 	return list
 }
 
+func isExactly(status int) func(reply) string {
+	return func(r reply) string {
+		if r.status == status {
+			return ""
+		}
+		return "is not " + http.StatusText(status)
+	}
+}
+
 func (f *front) sessions(t *testing.T) {
-	bad := f.badSessions(t)
+	customers, console := []*document{f.data, f.control}, []*document{f.operators}
+	bad, operators := f.badSessions(t), f.operatorSessions(t)
 	before := f.w.rows(t, f.theirs.Live)
 	tried, in := 0, []string(nil)
 	for who, b := range bad {
-		got := launch(within(t, f.limit), f.unwelcome(t, b.x, who, b.status))
+		got := launch(within(t, f.limit), f.unwelcome(t, customers, who, b))
+		tried, in = tried+got.tried, append(in, got.gave...)
+	}
+	for who, b := range operators {
+		got := launch(within(t, f.limit), f.unwelcome(t, console, who, b))
 		tried, in = tried+got.tried, append(in, got.gave...)
 	}
 	for _, name := range changed(before, f.w.rows(t, f.theirs.Live)) {
@@ -197,13 +217,25 @@ func (f *front) sessions(t *testing.T) {
 	}
 	prove.State(t, prove.BadSessions, tried, len(in))
 
-	// A gate that forgets that a session expired.
-	forgetful := f.w.leak(t, func(r *http.Request) {
+	// A gate that forgets that a session expired. What is signed already cannot be signed
+	// again: only the refusal's own status tells that it was not for the session.
+	forgetful := f.w.leak(t, f.w.Origin(), func(r *http.Request) {
 		r.Header.Set("Origin", f.w.Origin())
-		r.Header.Set("Cookie", f.theirs.Nurse.Cookie("/t/"))
+		r.Header.Set("Cookie", f.theirs.Owner.Cookie("/t/"))
 	}, nil)
+	noticed, planted := 0, []string{"getClient", "sign-baa"}
 	b := bad["a session that expired"]
 	b.x.base = forgetful
-	got := launch(within(t, f.limit), f.unwelcome(t, b.x, "a session that expired", b.status, "getClient"))
-	prove.Plant(t, prove.BadSessions, 1, min(1, len(got.gave)))
+	for _, id := range planted {
+		got := launch(within(t, f.limit), f.unwelcome(t, customers, "a session that expired", b, id))
+		require.Equal(t, 1, got.tried)
+		noticed += min(1, len(got.gave))
+	}
+	b = operators["a session that expired"]
+	b.x.base = f.w.leak(t, f.w.OperatorOrigin(), func(r *http.Request) {
+		r.Header.Set("Authorization", "Bearer "+f.w.operator(t).Token())
+	}, nil)
+	got := launch(within(t, f.limit), f.unwelcome(t, console, "a session that expired", b, "countersign-baa"))
+	require.Equal(t, 1, got.tried)
+	prove.Plant(t, prove.BadSessions, len(planted)+1, noticed+min(1, len(got.gave)))
 }
