@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/caresphere/caresphere/internal/demo"
+	"github.com/caresphere/caresphere/internal/isolation"
 	"github.com/caresphere/caresphere/internal/testkit"
 )
 
@@ -74,6 +75,7 @@ func TestTheDemonstrationHoldsAndItsProofsVerifyOffline(t *testing.T) {
 
 	// What was kept needs no stack: it is checked in a folder of its own.
 	pub := filepath.Join(dir, "audit.pub")
+	w.requireProofKept(t, dir)
 	for name, verify := range map[string][]string{
 		"audit.jsonl": {"audit", "verify", "--key", pub}, "audit.csv": {"audit", "verify", "--key", pub}, "baa.bundle": {"baa", "verify"},
 	} {
@@ -101,6 +103,36 @@ func TestTheDemonstrationHoldsAndItsProofsVerifyOffline(t *testing.T) {
 				place = found.Problems[0]["part"]
 			}
 			require.NotEmpty(t, place, "%s with byte %d changed: the place is named: %v", name, at, found.Problems)
+		}
+	}
+}
+
+// requireProofKept checks the proof of isolation that the demonstration left, as an
+// auditor would, and that no changed byte of it passes.
+func (w *world) requireProofKept(t *testing.T, dir string) {
+	t.Helper()
+	file, key := filepath.Join(dir, "isolation.json"), filepath.Join(dir, "isolation.pub")
+	out, complaint, exit := w.caresphere(t, "isolation", "verify", file, "--key", key)
+	require.Zero(t, exit, "%s%s", out, complaint)
+	require.Contains(t, out, "VERIFIED: ")
+	out, complaint, exit = w.caresphere(t, "isolation", "verify", "--json", file, "--key", key)
+	require.Zero(t, exit, "%s%s", out, complaint)
+	var r isolation.Report
+	require.NoError(t, json.Unmarshal([]byte(out), &r))
+	require.True(t, r.OK)
+	require.NotEmpty(t, r.Tenants)
+
+	whole, err := os.ReadFile(file)
+	require.NoError(t, err)
+	touched := filepath.Join(t.TempDir(), "isolation.json")
+	for _, at := range []int{len(whole) / 3, len(whole) / 2, len(whole) - 20} {
+		changed := bytes.Clone(whole)
+		changed[at] ^= 1
+		require.NoError(t, os.WriteFile(touched, changed, 0o600))
+		for _, form := range []string{"--json=false", "--json"} {
+			out, complaint, exit := w.caresphere(t, "isolation", "verify", form, touched, "--key", key)
+			require.Equal(t, 1, exit, "byte %d changed: %s%s", at, out, complaint)
+			require.Contains(t, out, "NOT VERIFIED")
 		}
 	}
 }
