@@ -80,6 +80,7 @@ func (f *front) operatorSessions(t *testing.T) map[string]badSession {
 		"a scheme that is none":      {console.with("Authorization", "Basic "+word()), http.StatusUnauthorized},
 		"a cookie of no session":     {console.with("Cookie", "caresphere_operator="+word()).with("Origin", f.w.OperatorOrigin()), http.StatusUnauthorized},
 		"a customer's token":         {console.as(f.token), http.StatusUnauthorized},
+		"a customer's cookies":       {console.as(f.theirs.Owner.Client).with("Origin", f.w.OperatorOrigin()), http.StatusUnauthorized},
 	}
 }
 

@@ -20,7 +20,7 @@ var (
 	BadSessions = declare(Figure{
 		Area: Attacks, Name: "http-sessions", Promises: "A2 A6 A8 I1",
 		Tried: "requests with a session that must not count", Found: "requests that were let in",
-		Least: 800, Plants: 3,
+		Least: 900, Plants: 3,
 		By: attackTests,
 	})
 	Methods = declare(Figure{
