@@ -107,20 +107,25 @@ func (w *world) credential(t *testing.T, l *demo.Live) credential {
 	return c
 }
 
-// login logs in to the cell as the tenant's role with its own certificate.
-func (w *world) login(t *testing.T, c credential) error {
+// loggedIn is a connection to the cell as the tenant's role, by its own certificate.
+func (w *world) loggedIn(t *testing.T, c credential) (*pgx.Conn, error) {
 	t.Helper()
-	ctx := within(t, 10*time.Second)
 	cfg, err := pgx.ParseConfig(w.DSN("cell_worker"))
 	require.NoError(t, err)
 	cfg.User, cfg.Password = tenants.RoleName(c.id), ""
 	cfg.TLSConfig = &tls.Config{RootCAs: w.roots, Certificates: []tls.Certificate{c.cert}, ServerName: "localhost", MinVersion: tls.VersionTLS12}
 	cfg.Fallbacks = nil
-	conn, err := pgx.ConnectConfig(ctx, cfg)
+	return pgx.ConnectConfig(within(t, 10*time.Second), cfg)
+}
+
+// login tells what keeps the tenant's role from logging in.
+func (w *world) login(t *testing.T, c credential) error {
+	t.Helper()
+	conn, err := w.loggedIn(t, c)
 	if err != nil {
 		return err
 	}
-	return conn.Close(ctx)
+	return conn.Close(within(t, 10*time.Second))
 }
 
 // refusedLogin tells whether the server itself said no to the role.

@@ -35,4 +35,10 @@ var (
 		Least: 350, Plants: 7,
 		By: hostileTests,
 	})
+	Hints = declare(Figure{
+		Area: Attacks, Name: "hints", Promises: "I1 I2",
+		Tried: "notifications heard and sent by another tenant's login", Found: "that name their tenant, or decided something",
+		Least: 9, Plants: 1,
+		By: []string{"./cmd/e2e TestHintsNameNobodyAndDecideNothing"},
+	})
 )
