@@ -156,7 +156,7 @@ func (w *world) slips(t *testing.T) map[string]func(marker string) *wire {
 		"a problem body that was kept": file("logs/slip-problem.log", func(s string) string {
 			return base64.StdEncoding.EncodeToString([]byte(`{"type":"invalid","detail":"` + s + ` is not a date"}`))
 		}),
-		"an object": file("objects/t/slip/slip", func(s string) string { return "%PDF-1.7 " + s }),
+		"an object": file("blobs/t/slip/slip", func(s string) string { return "%PDF-1.7 " + s }),
 		"a job's argument": row(devstack.ControlDatabase,
 			`INSERT INTO river_job (kind, args, state, finalized_at) VALUES ('slip', jsonb_build_object('name', $1::text), 'cancelled', now())`,
 			`DELETE FROM river_job WHERE kind = 'slip' AND args->>'name' = $1`),

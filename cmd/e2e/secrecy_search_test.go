@@ -36,22 +36,22 @@ func spellings(planted string) map[string][]byte {
 // hunt searches places for words.
 type hunt struct {
 	words map[string]map[string][]byte // word -> how -> bytes
-	// found says where each word stands, searched counts the places.
+	// found says where each word stands, searched counts the places of each kind.
 	found    map[string][]string
-	searched int
+	searched map[string]int
 }
 
 func newHunt(words ...string) *hunt {
-	h := &hunt{words: map[string]map[string][]byte{}, found: map[string][]string{}}
+	h := &hunt{words: map[string]map[string][]byte{}, found: map[string][]string{}, searched: map[string]int{}}
 	for _, w := range words {
 		h.words[w] = spellings(w)
 	}
 	return h
 }
 
-// place looks through one place.
-func (h *hunt) place(name string, content []byte) {
-	h.searched++
+// place looks through one place of a kind.
+func (h *hunt) place(kind, name string, content []byte) {
+	h.searched[kind]++
 	for word, hows := range h.words {
 		for how, spelled := range hows {
 			if bytes.Contains(content, spelled) {
@@ -61,8 +61,33 @@ func (h *hunt) place(name string, content []byte) {
 	}
 }
 
-// files looks through every file below the folders.
-func (h *hunt) files(t *testing.T, dirs ...string) {
+// in are the places of a word below a folder, or of a name.
+func (h *hunt) in(word, prefix string) (all []string) {
+	for _, place := range h.found[word] {
+		if strings.HasPrefix(place, prefix) {
+			all = append(all, place)
+		}
+	}
+	return all
+}
+
+// of adds the places of the kinds.
+func (h *hunt) of(kinds ...string) (n int) {
+	for _, k := range kinds {
+		n += h.searched[k]
+	}
+	return n
+}
+
+// The kinds of places. A database server's own files are so many that they would hide
+// whether anything else was searched.
+const (
+	inLogs, inObjects, inServer, inState = "logs", "objects", "a server's files", "other state"
+	inRows, inMetrics                    = "rows", "metrics"
+)
+
+// files looks through every file below the folders; kind says what one of them is.
+func (h *hunt) files(t *testing.T, kind func(path string) string, dirs ...string) {
 	t.Helper()
 	for _, dir := range dirs {
 		err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
@@ -73,7 +98,7 @@ func (h *hunt) files(t *testing.T, dirs ...string) {
 			if err != nil {
 				return ignoreGone(err)
 			}
-			h.place(path, content)
+			h.place(kind(path), path, content)
 			return nil
 		})
 		require.NoError(t, err)
@@ -98,16 +123,19 @@ func (h *hunt) rows(t *testing.T, w *world, database string) {
 	require.NoError(t, err)
 	tables, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	require.NoError(t, err)
+	var words, hexed []string
+	for word := range h.words {
+		words, hexed = append(words, word), append(hexed, hex.EncodeToString([]byte(word)))
+	}
 	for _, table := range tables {
-		h.searched++
-		for word := range h.words {
-			var n int
-			err := db.QueryRow(ctx, "SELECT count(*) FROM "+table+" x WHERE x::text ILIKE '%' || $1 || '%' OR x::text LIKE '%' || $2 || '%'",
-				word, hex.EncodeToString([]byte(word))).Scan(&n)
-			require.NoError(t, err, table)
-			if n > 0 {
-				h.found[word] = append(h.found[word], database+"."+table)
-			}
+		h.searched[inRows]++
+		rows, err := db.Query(ctx, "SELECT w.word FROM unnest($1::text[], $2::text[]) w(word, hexed) "+
+			"WHERE EXISTS (SELECT FROM "+table+" x WHERE x::text ILIKE '%' || w.word || '%' OR x::text LIKE '%' || w.hexed || '%')", words, hexed)
+		require.NoError(t, err, table)
+		there, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		require.NoError(t, err, table)
+		for _, word := range there {
+			h.found[word] = append(h.found[word], database+"."+table)
 		}
 	}
 }
@@ -124,11 +152,19 @@ func (h *hunt) everywhere(t *testing.T, w *world, metrics ...wire) {
 	require.NoError(t, err)
 	var data string
 	require.NoError(t, db.QueryRow(ctx, "SHOW data_directory").Scan(&data))
-	dirs := []string{w.Layout().State}
-	if !strings.HasPrefix(data, w.Layout().State) {
+	state := w.Layout().State
+	dirs := []string{state}
+	if !strings.HasPrefix(data, state) {
 		dirs = append(dirs, data)
 	}
-	h.files(t, dirs...)
+	h.files(t, func(path string) string {
+		for kind, dir := range map[string]string{inServer: data, inLogs: w.Layout().Path("logs"), inObjects: w.Layout().Path("blobs")} {
+			if strings.HasPrefix(path, dir) {
+				return kind
+			}
+		}
+		return inState
+	}, dirs...)
 	for _, d := range databases {
 		h.rows(t, w, d)
 	}
@@ -136,7 +172,7 @@ func (h *hunt) everywhere(t *testing.T, w *world, metrics ...wire) {
 		a := x.do(t, http.MethodGet, "/metrics", nil)
 		require.Equal(t, http.StatusOK, a.status)
 		require.Contains(t, a.body, "go_goroutines", "%s tells its metrics", x.base)
-		h.place("metrics of "+x.base, []byte(a.body))
+		h.place(inMetrics, "metrics of "+x.base, []byte(a.body))
 	}
 }
 

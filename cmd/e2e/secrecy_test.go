@@ -2,13 +2,16 @@ package e2e_test
 
 import (
 	"encoding/json"
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/caresphere/caresphere/internal/devstack"
 	"github.com/caresphere/caresphere/internal/testkit/prove"
 )
 
@@ -68,14 +71,17 @@ func TestPlantedPHIIsNowhereInClear(t *testing.T) {
 		assert.True(t, a.status >= 400 && a.status < 500, "%s: %d %s", name, a.status, a.body)
 		assert.NotContains(t, strings.ToLower(a.body), planted, "%s is repeated in the refusal", name)
 	}
+	w.requireEverySealed(t, l, planted, plantedDate, planted+"@example.com")
 	// The trail of the export is written and the spans of the last request are on disk.
 	last := x.do(t, http.MethodGet, at, nil)
 	require.Contains(t, last.body, planted)
 	w.spans(t, last.head.Get("X-Request-Id"))
+	// What is harmless and must be found, or the search did not look where it says.
+	known := w.known(t, l, last)
 
 	// The twin, in the same search: a marker where each kind of slip would leave it.
 	slips, markers, addresses := w.slips(t), map[string]string{}, w.metrics(t)
-	words := []string{planted, plain, plantedDate}
+	words := append([]string{planted, plain, plantedDate}, slices.Collect(maps.Keys(known))...)
 	for kind, slip := range slips {
 		markers[kind] = "zw" + word() + word()
 		words = append(words, markers[kind])
@@ -85,7 +91,14 @@ func TestPlantedPHIIsNowhereInClear(t *testing.T) {
 	}
 	h := newHunt(words...)
 	h.everywhere(t, w, addresses...)
-	require.NotEmpty(t, h.found[plain], "the search finds what is stored in clear, as a facility's name is")
+	require.NotEmpty(t, h.in(plain, devstack.CellDatabase+"."), "the search finds what is stored in clear, as a facility's name is")
+	for word, places := range known {
+		for what, prefix := range places {
+			assert.NotEmpty(t, h.in(word, prefix), "%s, %s, is not found below %s", what, word, prefix)
+		}
+	}
+	require.Greater(t, h.searched[inObjects], 1, "objects of the store are there beside the planted one")
+	t.Logf("searched: %v", h.searched)
 	noticed := 1
 	for kind, marker := range markers {
 		if assert.NotEmpty(t, h.found[marker], "%s would go unnoticed", kind) {
@@ -95,5 +108,5 @@ func TestPlantedPHIIsNowhereInClear(t *testing.T) {
 	prove.Plant(t, prove.PlantedPHI, len(slips)+1, noticed)
 	assert.Empty(t, h.found[planted], "PHI in clear")
 	assert.Empty(t, h.found[plantedDate], "PHI in clear")
-	prove.State(t, prove.PlantedPHI, h.searched, len(h.found[planted])+len(h.found[plantedDate]))
+	prove.State(t, prove.PlantedPHI, h.of(inLogs, inObjects, inState, inRows, inMetrics), len(h.found[planted])+len(h.found[plantedDate]))
 }
