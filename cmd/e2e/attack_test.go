@@ -44,6 +44,7 @@ func TestNoRequestReachesAnotherTenantOrFacility(t *testing.T) {
 	t.Run("methods", f.methods)
 	t.Run("planted leaks", f.leaks)
 	t.Run("planted operations", f.forgotten)
+	t.Run("idempotency keys", f.keys)
 	t.Run("allowed twins", f.twins)
 }
 
