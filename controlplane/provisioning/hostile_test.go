@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
+	"github.com/caresphere/caresphere/internal/pg"
 	"github.com/caresphere/caresphere/internal/tenantdb"
 	"github.com/caresphere/caresphere/tenants"
 )
@@ -139,14 +140,53 @@ func TestContextCannotBeForged(t *testing.T) {
 	requireCode(t, tenantdb.CodeBadContext, err)
 }
 
-// TestSpoofedGateNotificationIsAHint shows what a tenant's NOTIFY can do: nothing
-// but make the workers look, and what they look at did not change.
+// TestSpoofedGateNotificationIsAHint shows what another tenant's login gets out of the
+// gate's channel: it hears tags that name nobody, and sending one again decides nothing.
+// That workers who hear it go on serving is shown on a running stack, in cmd/e2e.
 func TestSpoofedGateNotificationIsAHint(t *testing.T) {
 	ctx, b := context.Background(), setup(t)
 	victim, attacker := b.provisioned(t), b.provisioned(t)
 	conn, _ := attacker.login(t)
-	_, err := conn.Exec(ctx, `SELECT pg_notify('gate', $1)`, victim.id.String())
+	_, err := conn.Exec(ctx, "LISTEN "+tenantdb.GateChannel)
 	require.NoError(t, err, "PostgreSQL has no right to take away here")
-	victim.login(t)
-	require.Equal(t, "open", b.text(t, `SELECT gate_mode FROM organization WHERE id = $1`, victim.id))
+	hear := func() string {
+		wait, cancel := context.WithTimeout(ctx, 5*time.Second)
+		defer cancel()
+		n, err := conn.WaitForNotification(wait)
+		require.NoError(t, err)
+		return n.Payload
+	}
+	gate := func() string {
+		return b.text(t, `SELECT concat(gate_mode, gate_version) FROM organization WHERE id = $1`, victim.id) +
+			b.cellText(t, `SELECT concat(f.gate_version, f.gate_open, r.rolcanlogin) FROM cell.tenant_fence f, pg_roles r WHERE f.tenant_id = $1 AND r.rolname = $2`,
+				victim.id, tenants.RoleName(victim.id))
+	}
+	decide := func(state string) {
+		b.exec(t, `UPDATE organization SET state = $2 WHERE id = $1`, victim.id, state)
+		require.NoError(t, pg.InTx(ctx, b.config.Control, func(tx pgx.Tx) error { return b.config.Gatekeeper.Decide(ctx, tx, victim.id) }))
+		require.NoError(t, b.p.ApplyGate(ctx, victim.id))
+	}
+	seen := map[string]bool{}
+	for _, state := range []string{"suspended", "live"} {
+		was := gate()
+		decide(state)
+		tag := hear()
+		require.Equal(t, tenantdb.HintTag(tenantdb.GateChannel, victim.id), tag)
+		for _, name := range []string{victim.id.String(), victim.id.Hex(), tenants.SchemaName(victim.id)} {
+			require.NotContains(t, tag, name)
+		}
+		now := gate()
+		require.NotEqual(t, was, now, "a decision shows in what is compared")
+		_, err = conn.Exec(ctx, `SELECT pg_notify($1, $2)`, tenantdb.GateChannel, tag)
+		require.NoError(t, err)
+		require.Equal(t, tag, hear(), "it was sent")
+		require.Equal(t, now, gate(), "%s stays", state)
+		there, _, err := b.login(ctx, victim.id)
+		require.Equal(t, state == "live", err == nil, "%s: %v", state, err)
+		if err == nil {
+			require.NoError(t, there.Close(ctx))
+		}
+		seen[now] = true
+	}
+	require.Len(t, seen, 2)
 }
