@@ -67,7 +67,7 @@ func TestUnconfirmedSignUpGivesWayToAnInvitation(t *testing.T) {
 	me := w.confirms(t, flow, code)
 	require.Equal(t, http.StatusOK, me.status, "%s", me.body)
 	assert.Equal(t, clinic.organization, me.at("organization.id"))
-	assert.Equal(t, false, me.at("account.first_owner"))
+	assert.Equal(t, false, me.at("account.owner"))
 	assert.Equal(t, 1, w.count(t, "SELECT count(*) FROM organization WHERE id = $1::uuid AND state = 'closed'", squatted.organization))
 	for _, action := range []string{"organization.sign_up_closed", "account.withdrawn"} {
 		assert.Equal(t, 1, w.count(t, "SELECT count(*) FROM audit_entry WHERE action = $1 AND organization_id = $2::uuid AND actor_kind = 'system'", action, squatted.organization), action)
