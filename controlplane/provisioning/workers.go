@@ -24,6 +24,10 @@ const (
 	// rescueAfter, and the watch (see Watch) much earlier.
 	jobTime     = 3 * time.Minute
 	rescueAfter = 4 * time.Minute
+	// softStop is how long a job that is under way when the process is told to end may go
+	// on: a proof of a cell would for minutes. All can be taken up again. With what comes
+	// after, it is less than whoever started the process waits (10 s).
+	softStop = 6 * time.Second
 )
 
 // Registrar adds workers and their queues of another package's jobs.
@@ -61,7 +65,7 @@ func (p *Provisioner) Client(log *slog.Logger, others ...Registrar) (*river.Clie
 		FetchCooldown:        50 * time.Millisecond,
 		FetchPollInterval:    500 * time.Millisecond,
 		FetchOnlyKnownKinds:  true,
-		SoftStopTimeout:      10 * time.Second,
+		SoftStopTimeout:      softStop,
 		Queues:               queues,
 	})
 }
