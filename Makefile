@@ -45,6 +45,12 @@ test: ## run all tests against real servers, started once
 .PHONY: prove
 prove: build ## run the proofs on a fresh stack: a line a figure, 1 on any surprise
 	CARESPHERE_PROVE=$(PROVE) $(HARNESS) -tools -- go run ./internal/testkit/cmd/prove -json bin/proof.json $(if $(AREA),-area $(AREA))
+	$(if $(filter nightly,$(PROVE)),$(if $(AREA),,$(MAKE) fuzz FUZZTIME=5m))
+
+FUZZTIME ?= 10s
+.PHONY: fuzz
+fuzz: ## run each fuzz target of the code for a while (FUZZTIME=10s)
+	$(HARNESS) -- .ci/fuzz $(FUZZTIME)
 
 .PHONY: bench
 bench: ## measure the hot paths
