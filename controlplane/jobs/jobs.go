@@ -36,9 +36,10 @@ func QueueGate(cell string) string { return "gate-" + cell }
 func QueueRenew(cell string) string { return "renew-" + cell }
 
 // Provision brings an organization with an executed agreement to life, step by
-// step, in the cell of the queue or, from AnyProvision, in one that has room. It is not declared unique: a retry may be asked for while the failed job
-// is still being put away, and must not vanish. The provisioning lease keeps two
-// of them from acting at once.
+// step, in the cell of the queue or, from AnyProvision, in one that has room. It is
+// not declared unique: a retry may be asked for while the failed job is still being
+// put away, and must not vanish. The provisioning lease keeps two of them from acting
+// at once.
 type Provision struct {
 	OrganizationID tenants.ID `json:"organization_id"`
 }

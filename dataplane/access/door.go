@@ -67,7 +67,8 @@ func (d *Door) Serving() []tenants.ID { return slices.Collect(d.pools.cache.Keys
 //
 // Errors: KindForbidden by the matrix, KindNotFound out of scope, KindUnauthenticated
 // when the session is over, KindGateClosed, KindUnavailable, also when the authorization
-// changes faster than it is read, or what fn returned. Each leaves an entry of its own; one that cannot be written is KindUnavailable.
+// changes faster than it is read, or what fn returned. Each leaves an entry of its own;
+// one that cannot be written is KindUnavailable.
 func (d *Door) Do(ctx context.Context, actor tenants.Actor, perm tenants.Permission, target Target, fn func(context.Context, *Tx) error) error {
 	return d.do(ctx, actor, perm, target, fn)
 }

@@ -105,17 +105,9 @@ func (c *Client) Disable(ctx context.Context, id tenants.ID) error {
 // Remove removes the identity with its sessions and the codes that were made for it.
 // It is not an error if there is none.
 func (c *Client) Remove(ctx context.Context, id tenants.ID) error {
-	if err := c.needAdmin(); err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(ctx, c.timeout)
-	defer cancel()
-	resp, err := c.admin.IdentityAPI.DeleteIdentity(ctx, id.String()).Execute()
-	closeBody(resp)
-	if err != nil && (resp == nil || resp.StatusCode != http.StatusNotFound) {
-		return translate("removing an identity", resp, err)
-	}
-	return nil
+	return c.end(ctx, "removing an identity", func(ctx context.Context) (*http.Response, error) {
+		return c.admin.IdentityAPI.DeleteIdentity(ctx, id.String()).Execute()
+	})
 }
 
 func op(verb, path string, value any) ory.JsonPatch {
@@ -220,32 +212,16 @@ func (c *Client) HasSecondFactor(ctx context.Context, id tenants.ID) (bool, erro
 
 // EndSessions ends every session of the identity. It is not an error if there are none.
 func (c *Client) EndSessions(ctx context.Context, id tenants.ID) error {
-	if err := c.needAdmin(); err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(ctx, c.timeout)
-	defer cancel()
-	resp, err := c.admin.IdentityAPI.DeleteIdentitySessions(ctx, id.String()).Execute()
-	closeBody(resp)
-	if err != nil && (resp == nil || resp.StatusCode != http.StatusNotFound) {
-		return translate("ending sessions", resp, err)
-	}
-	return nil
+	return c.end(ctx, "ending sessions", func(ctx context.Context) (*http.Response, error) {
+		return c.admin.IdentityAPI.DeleteIdentitySessions(ctx, id.String()).Execute()
+	})
 }
 
 // EndSession ends one session. It is not an error if it is over already.
 func (c *Client) EndSession(ctx context.Context, session tenants.ID) error {
-	if err := c.needAdmin(); err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(ctx, c.timeout)
-	defer cancel()
-	resp, err := c.admin.IdentityAPI.DisableSession(ctx, session.String()).Execute()
-	closeBody(resp)
-	if err != nil && (resp == nil || resp.StatusCode != http.StatusNotFound) {
-		return translate("ending a session", resp, err)
-	}
-	return nil
+	return c.end(ctx, "ending a session", func(ctx context.Context) (*http.Response, error) {
+		return c.admin.IdentityAPI.DisableSession(ctx, session.String()).Execute()
+	})
 }
 
 // ExtendSession prolongs a session by the realm's lifespan. Kratos would bring an
@@ -261,6 +237,22 @@ func (c *Client) ExtendSession(ctx context.Context, session tenants.ID) error {
 	// 204: extended, or too early to be; the library reads that as a broken body.
 	if err != nil && (resp == nil || resp.StatusCode >= 300) {
 		return translate("extending a session", resp, err)
+	}
+	return nil
+}
+
+// end makes a call after which something is not there any more: that it was not there
+// before is no error.
+func (c *Client) end(ctx context.Context, doing string, call func(context.Context) (*http.Response, error)) error {
+	if err := c.needAdmin(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	resp, err := call(ctx)
+	closeBody(resp)
+	if err != nil && (resp == nil || resp.StatusCode != http.StatusNotFound) {
+		return translate(doing, resp, err)
 	}
 	return nil
 }
