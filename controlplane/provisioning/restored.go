@@ -16,7 +16,9 @@ import (
 
 // raise gives the organization's decision a version above the one that the cell has, if
 // the control database does not know that one: a backup of it was restored. Then the
-// decision counts again as not applied.
+// decision counts again as not applied. What was closed since is not opened by that, for
+// an agreement may have ended: it is an error until somebody has suspended the
+// organization, which raises the version, and resumed it.
 func (p *Provisioner) raise(ctx context.Context, organization tenants.ID, cell int64) error {
 	known := cell
 	err := pg.InTx(ctx, p.Control, func(tx pgx.Tx) error {
@@ -28,6 +30,17 @@ func (p *Provisioner) raise(ctx context.Context, organization tenants.ID, cell i
 		if d.GateVersion >= cell {
 			// It was decided meanwhile: the cell is not ahead.
 			return nil
+		}
+		if tenants.GateMode(d.GateMode) != tenants.GateClosed {
+			var open bool
+			if err := p.Cell.QueryRow(ctx, `SELECT gate_open FROM cell.tenant_fence WHERE tenant_id = $1`, organization).Scan(&open); err != nil {
+				return fmt.Errorf("reading the cell's gate: %w", err)
+			}
+			if !open {
+				p.Log.ErrorContext(ctx, "THE CELL IS AHEAD OF THE CONTROL DATABASE, as after a restore, and closed: it stays so until the organization is suspended and resumed",
+					"tenant", organization.String(), "cell_version", cell, "control_version", d.GateVersion)
+				return because("the cell was closed by a decision that the control database does not know; suspend and resume the organization if it may be served", nil)
+			}
 		}
 		n, err := q.GateRaise(ctx, store.GateRaiseParams{ID: organization, Version: cell + 1})
 		if err != nil {

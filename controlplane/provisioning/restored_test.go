@@ -73,6 +73,27 @@ func TestAForgottenGateIsAppliedAnew(t *testing.T) {
 	require.Zero(t, n)
 }
 
+// What was closed since the backup was made stays closed: the agreement may have ended.
+// Whoever knows better suspends the organization and resumes it.
+func TestARestoreOpensNothing(t *testing.T) {
+	ctx, b := context.Background(), setup(t)
+	o := b.provisioned(t)
+	b.decided(t, o.id, tenants.GateClosed)
+	require.NoError(t, b.p.ApplyGate(ctx, o.id))
+	b.exec(t, `UPDATE organization SET gate_mode = 'open', gate_version = gate_version - 1, gate_applied = gate_version - 1 WHERE id = $1`, o.id)
+	_, err := b.p.RaiseForgotten(ctx)
+	require.ErrorContains(t, err, "does not know")
+	require.ErrorContains(t, b.p.ApplyGate(ctx, o.id), "does not know")
+	b.requireGate(t, o.id, false)
+	require.Equal(t, "0", b.text(t, gatesRaised))
+
+	b.decided(t, o.id, tenants.GateClosed)
+	require.NoError(t, b.p.ApplyGate(ctx, o.id))
+	b.decided(t, o.id, tenants.GateOpen)
+	require.NoError(t, b.p.ApplyGate(ctx, o.id))
+	b.requireGate(t, o.id, true)
+}
+
 // A lease is above what the cell has seen, also from a database that forgot the last.
 func TestALeaseIsTakenWhoseCellIsAhead(t *testing.T) {
 	ctx, b := context.Background(), setup(t)
