@@ -42,7 +42,7 @@ func TestAPausedRotationIsFenced(t *testing.T) {
 	}
 	// Asking writes once: begun, rotated, rewrapped and done follow.
 	writes := map[string]*testkit.Writes{"control": control}
-	all := places(t, 1000, writes, func() {
+	all := places(t, writes, func() {
 		ask()
 		require.Eventually(t, over, converge, 30*time.Millisecond)
 	})

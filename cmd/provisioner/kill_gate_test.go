@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
@@ -60,14 +59,7 @@ func TestKilledWhileAGateMovesItFollows(t *testing.T) {
 		}
 	}
 	settled := func(open bool) (wrong int) {
-		var err error
-		deadline := time.Now().Add(converge)
-		tick := time.NewTicker(30 * time.Millisecond)
-		defer tick.Stop()
-		for err = y.follows(victim, open); err != nil && time.Now().Before(deadline); err = y.follows(victim, open) {
-			<-tick.C
-		}
-		if err != nil {
+		if err := eventually(func() error { return y.follows(victim, open) }); err != nil {
 			t.Error(err)
 			wrong++
 		}
@@ -87,35 +79,33 @@ func TestKilledWhileAGateMovesItFollows(t *testing.T) {
 	}
 	p = y.start()
 	require.Zero(t, settled(true))
-	tried, reached, wrong := 0, 0, 0
+	reached, wrong := 0, 0
 	for range prove.Size(1, 20) {
-		lists := map[bool][]place{}
+		kills := map[bool]*killing{}
 		for _, open := range []bool{false, true} {
-			lists[open] = own[open].without(places(t, 1000, writes, func() {
+			kills[open] = newKilling(3, own[open].without(places(t, writes, func() {
 				move(open)
 				require.Zero(t, settled(open))
-			}))
-			if !prove.Nightly() {
-				lists[open] = lists[open][:min(3, len(lists[open]))]
-			}
+			})))
 		}
-		for n := range max(len(lists[false]), len(lists[true])) {
+		for more := true; more; {
+			more = false
 			for _, open := range []bool{false, true} {
-				if n >= len(lists[open]) {
+				if at, left := kills[open].next(); left {
+					more = true
+					kills[open].came(y.kill(t, p, at, func() { move(open) }, func() bool { return y.follows(victim, open) == nil }))
+					p = y.start()
+				} else {
 					move(open)
-					wrong += settled(open)
-					continue
 				}
-				tried++
-				if y.kill(t, p, lists[open][n], func() { move(open) }, func() bool { return y.follows(victim, open) == nil }) {
-					reached++
-				}
-				p = y.start()
 				wrong += settled(open)
 			}
 		}
+		for _, open := range []bool{false, true} {
+			kills[open].whole(t)
+			reached += kills[open].met
+		}
 	}
-	require.Greater(t, 2*reached, tried, "most kills met a write")
 	prove.State(t, prove.KilledGate, reached, wrong)
 	y.accounted(t)
 
@@ -192,37 +182,28 @@ func TestKilledWhileSealingTheTrailIsWhole(t *testing.T) {
 		entries += n
 	}
 	settled := func() int {
-		var err error
-		deadline := time.Now().Add(converge)
-		tick := time.NewTicker(50 * time.Millisecond)
-		defer tick.Stop()
-		for err = y.whole(trail, id, entries); err != nil && time.Now().Before(deadline); err = y.whole(trail, id, entries) {
-			<-tick.C
-		}
-		if err != nil {
+		if err := eventually(func() error { return y.whole(trail, id, entries) }); err != nil {
 			t.Error(err)
 			return 1
 		}
 		return 0
 	}
 	p := y.running
-	tried, reached, wrong := 0, 0, 0
+	reached, wrong := 0, 0
 	for range prove.Size(1, 6) {
-		all := places(t, 4, writes, func() {
+		kills := newKilling(4, places(t, writes, func() {
 			write(3)
 			require.Zero(t, settled())
-		})
-		for _, at := range all {
+		}))
+		for at, more := kills.next(); more; at, more = kills.next() {
 			want := entries + 3
-			tried++
-			if y.kill(t, p, at, func() { write(3) }, func() bool { return y.whole(trail, id, want) == nil }) {
-				reached++
-			}
+			kills.came(y.kill(t, p, at, func() { write(3) }, func() bool { return y.whole(trail, id, want) == nil }))
 			p = y.start()
 			wrong += settled()
 		}
+		kills.whole(t)
+		reached += kills.met
 	}
-	require.Greater(t, 2*reached, tried, "most kills met a write")
 	prove.State(t, prove.KilledSealing, reached, wrong)
 	// The twin: an entry that the kill would have cost.
 	noticed := 0

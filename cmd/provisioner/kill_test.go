@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"slices"
-	"sync"
 	"testing"
 	"time"
 
@@ -82,87 +80,6 @@ func (w *world) settled(t *testing.T, orgs ...tenants.ID) (wrong int) {
 	return wrong
 }
 
-// place is a write at which a process is killed.
-type place struct {
-	where *testkit.Writes
-	name  string
-	how   testkit.FailAt
-	at    int
-	// drop has the server end the held write; else it is completed for nobody.
-	drop bool
-}
-
-// places counts the writes that f makes and returns all of them, or in a usual run
-// as many as are wanted, drawn at random.
-func places(t *testing.T, wanted int, writes map[string]*testkit.Writes, f func()) (all []place) {
-	t.Helper()
-	for _, w := range writes {
-		w.Begin()
-	}
-	f()
-	for name, w := range writes {
-		for _, how := range []testkit.FailAt{testkit.InStatement, testkit.AtCommit} {
-			n := w.Seen(how)
-			t.Logf("%s: %d writes (%s)", name, n, how)
-			for at := 1; at <= n; at++ {
-				all = append(all, place{w, name, how, at, at%2 == 0})
-			}
-		}
-	}
-	require.NotEmpty(t, all)
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("drawn with seed %d", seed)
-	rand.New(rand.NewPCG(seed, 0)).Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
-	if !prove.Nightly() {
-		all = all[:min(wanted, len(all))]
-	}
-	return all
-}
-
-// asked are the writes that whoever asks makes himself, before the provisioner's.
-type asked map[*testkit.Writes]map[testkit.FailAt]int
-
-// asks counts the writes that f makes while no provisioner is at work.
-func asks(writes map[string]*testkit.Writes, f func()) asked {
-	for _, w := range writes {
-		w.Begin()
-	}
-	f()
-	own := asked{}
-	for _, w := range writes {
-		own[w] = map[testkit.FailAt]int{}
-		for _, how := range []testkit.FailAt{testkit.InStatement, testkit.AtCommit} {
-			own[w][how] = w.Seen(how)
-		}
-	}
-	return own
-}
-
-// without takes the asker's writes out: a kill there meets nobody.
-func (a asked) without(all []place) []place {
-	return slices.DeleteFunc(all, func(p place) bool { return p.at <= a[p.where][p.how] })
-}
-
-// kill lets a write begin, kills the process there and lets the write go on for
-// nobody, or ends it as a server does whose client is gone. It is false when the
-// work ended without coming to the write.
-func (w *world) kill(t *testing.T, p *process, at place, begin func(), over func() bool) bool {
-	t.Helper()
-	reached, release := at.where.Hold(at.how, at.at)
-	// What begins it may write the same table and be held itself.
-	var beginning sync.WaitGroup
-	beginning.Go(begin)
-	there := false
-	require.Eventually(t, func() bool { there = reached(); return there || over() }, converge, 10*time.Millisecond, "%s %d (%s)", at.name, at.at, at.how)
-	p.kill(t)
-	if there && at.drop {
-		at.where.Drop()
-	}
-	release()
-	beginning.Wait()
-	return there
-}
-
 // TestKilledInAWriteItResumes kills a process in each of the writes of provisioning,
 // as it is made or as it commits, and leaves the rest to the next process.
 func TestKilledInAWriteItResumes(t *testing.T) {
@@ -174,20 +91,19 @@ func TestKilledInAWriteItResumes(t *testing.T) {
 	}
 	p := w.start()
 	first := w.agreed()
-	all := places(t, 3, writes, func() {
+	kills := newKilling(3, places(t, writes, func() {
 		w.ask(first)
 		require.Zero(t, w.settled(t, first))
-	})
-	killed, wrong := 0, 0
-	for _, at := range all {
+	}))
+	wrong := 0
+	for at, more := kills.next(); more; at, more = kills.next() {
 		org := w.agreed()
-		if w.kill(t, p, at, func() { w.ask(org) }, func() bool { return w.once(org) == nil }) {
-			killed++
-		}
+		kills.came(w.kill(t, p, at, func() { w.ask(org) }, func() bool { return w.once(org) == nil }))
 		p = w.start()
 		wrong += w.settled(t, org)
 	}
-	prove.State(t, prove.KilledProvisioning, killed, wrong)
+	kills.whole(t)
+	prove.State(t, prove.KilledProvisioning, kills.met, wrong)
 	w.accounted(t)
 
 	// The twin: what two provisionings would leave.
