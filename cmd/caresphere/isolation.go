@@ -285,7 +285,14 @@ Exit status: 0 verified, 1 not verified, 2 wrong use or unreadable file.`,
 				return usageError{err}
 			}
 			r, err := isolation.Verify(file, verifier)
-			if err != nil {
+			switch {
+			case err != nil && asJSON:
+				refused := struct {
+					Verified bool   `json:"verified"`
+					Reason   string `json:"reason"`
+				}{Reason: err.Error()}
+				return errors.Join(json.NewEncoder(cmd.OutOrStdout()).Encode(refused), errIsolationNotVerified)
+			case err != nil:
 				fmt.Fprintln(cmd.OutOrStdout(), "NOT VERIFIED:", err)
 				return errIsolationNotVerified
 			}
@@ -300,7 +307,7 @@ Exit status: 0 verified, 1 not verified, 2 wrong use or unreadable file.`,
 		},
 	}
 	cmd.Flags().StringVar(&key, "key", "", "the platform's public key: a `file` with it")
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print the report as JSON")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print the report, or why it is refused, as JSON")
 	return cmd
 }
 

@@ -129,11 +129,19 @@ func (w *world) requireProofKept(t *testing.T, dir string) {
 		changed := bytes.Clone(whole)
 		changed[at] ^= 1
 		require.NoError(t, os.WriteFile(touched, changed, 0o600))
-		for _, form := range []string{"--json=false", "--json"} {
-			out, complaint, exit := w.caresphere(t, "isolation", "verify", form, touched, "--key", key)
-			require.Equal(t, 1, exit, "byte %d changed: %s%s", at, out, complaint)
-			require.Contains(t, out, "NOT VERIFIED")
+		out, complaint, exit := w.caresphere(t, "isolation", "verify", touched, "--key", key)
+		require.Equal(t, 1, exit, "byte %d changed: %s%s", at, out, complaint)
+		require.Contains(t, out, "NOT VERIFIED")
+		out, complaint, exit = w.caresphere(t, "isolation", "verify", "--json", touched, "--key", key)
+		require.Equal(t, 1, exit, "byte %d changed: %s%s", at, out, complaint)
+		var refused struct {
+			Verified *bool  `json:"verified"`
+			Reason   string `json:"reason"`
 		}
+		require.NoError(t, json.Unmarshal([]byte(out), &refused), out)
+		require.NotNil(t, refused.Verified)
+		require.False(t, *refused.Verified)
+		require.NotEmpty(t, refused.Reason)
 	}
 }
 

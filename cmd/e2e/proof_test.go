@@ -44,9 +44,13 @@ func TestTheRunningStackIsProvenByCommand(t *testing.T) {
 	db := w.database(t, devstack.CellDatabase)
 	_, err = db.Exec(within(t, 10*time.Second), "DROP POLICY client_select ON "+tenants.SchemaName(id)+".client")
 	require.NoError(t, err)
-	out, complaint, exit = w.caresphere(t, "isolation", "prove", "--all", "--token-file", token, "--out", file)
+	out, complaint, exit = w.caresphere(t, "isolation", "prove", "--all", "--json", "--token-file", token)
 	require.Equal(t, 1, exit, "%s%s", out, complaint)
 	require.Contains(t, out, "policy client_select is missing")
+	// What it prints is the signed report itself.
+	require.NoError(t, os.WriteFile(file, []byte(out), 0o600))
+	out, complaint, exit = w.caresphere(t, "isolation", "verify", file, "--key", public)
+	require.Zero(t, exit, "%s%s", out, complaint)
 	_, unproven = judged(t, file)
 	require.Equal(t, 1, unproven, "the others are as proven as before")
 	until(t, 10*time.Second, "the tenant that drifted is refused", func() (bool, string) {

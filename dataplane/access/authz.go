@@ -141,6 +141,10 @@ func (d *Door) loadAuthorization(ctx context.Context, key authzKey, session tena
 // lookup runs fn for a person about to be established: it sees that person's own
 // membership and sessions, and nothing else. It leaves no entry: what comes of it does.
 func (d *Door) lookup(ctx context.Context, tenant, identity, session tenants.ID, fn func(*store.Queries) error) error {
+	return elsewhere(func() error { return d.lookUp(ctx, tenant, identity, session, fn) })
+}
+
+func (d *Door) lookUp(ctx context.Context, tenant, identity, session tenants.ID, fn func(*store.Queries) error) error {
 	conn, tp, release, err := d.pools.acquire(ctx, tenant)
 	if err != nil {
 		return err

@@ -22,3 +22,12 @@ func (d *Door) Running(tenant tenants.ID) int {
 	}
 	return len(tp.request)
 }
+
+// Reads is how many reads of one statement of the tenant's are not answered yet.
+func (d *Door) Reads(tenant tenants.ID) int {
+	tp, ok := d.pools.cache.GetIfPresent(tenant)
+	if !ok {
+		return 0
+	}
+	return int(tp.entries.reads.Load())
+}

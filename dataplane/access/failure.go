@@ -11,6 +11,7 @@ import (
 
 	"github.com/caresphere/caresphere/internal/kms/driver"
 	"github.com/caresphere/caresphere/internal/pg"
+	"github.com/caresphere/caresphere/internal/tenantdb"
 	"github.com/caresphere/caresphere/tenants"
 )
 
@@ -67,7 +68,7 @@ func classifyServer(server *pgconn.PgError, err error) error {
 		if strings.Contains(server.Message, "row-level security") {
 			return tenants.WrapError(tenants.KindNotFound, "not found", err)
 		}
-	case "57014", "55P03", "40001", "40P01", "25P03", "57P01", "57P02", "57P03", "57P05":
+	case tenantdb.CodeForeignStatement, "26000", "0A000", "57014", "55P03", "40001", "40P01", "25P03", "57P01", "57P02", "57P03", "57P05":
 		return unavailable(err)
 	}
 	// 08 connection, 53 resources, 58 system, XX corrupted: not the request's fault.

@@ -56,8 +56,14 @@ func (g *guard) note(sql string) {
 // first sends the opening with the statement and reads how the opening ended.
 func (g *guard) first(ctx context.Context, sql string, args []any) (pgx.BatchResults, error) {
 	g.begun = true
+	named := statementsOf(g.conn)
+	named.use(sql)
+	if err := named.ready(ctx, g.conn); err != nil {
+		g.refused = err
+		return nil, err
+	}
 	var b pgx.Batch
-	n := g.opening.queue(&b)
+	n := g.opening.queue(&b, named.named)
 	b.Queue(sql, args...)
 	if g.opening.alone {
 		// What the statement set for the session would be committed with it.
@@ -93,6 +99,7 @@ func (g *guard) Exec(ctx context.Context, sql string, args ...any) (pgconn.Comma
 		return pgconn.CommandTag{}, err
 	}
 	if g.begun {
+		statementsOf(g.conn).use(sql)
 		return g.conn.Exec(ctx, sql, args...)
 	}
 	res, err := g.first(ctx, sql, args)
@@ -110,6 +117,7 @@ func (g *guard) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, e
 		return nil, err
 	}
 	if g.begun {
+		statementsOf(g.conn).use(sql)
 		return g.conn.Query(ctx, sql, args...)
 	}
 	res, err := g.first(ctx, sql, args)
@@ -131,6 +139,7 @@ func (g *guard) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
 		return failedRow{err}
 	}
 	if g.begun {
+		statementsOf(g.conn).use(sql)
 		return g.conn.QueryRow(ctx, sql, args...)
 	}
 	res, err := g.first(ctx, sql, args)

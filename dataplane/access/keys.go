@@ -62,6 +62,10 @@ func (s keySource) read(ctx context.Context, tenant tenants.ID, get func(*store.
 // which this context cannot see. oneRead says that fn runs one reading statement, which
 // is then all that is sent: a request waits for it.
 func (p *Pools) system(ctx context.Context, tenant tenants.ID, oneRead bool, fn func(*store.Queries) error) error {
+	return elsewhere(func() error { return p.asSystem(ctx, tenant, oneRead, fn) })
+}
+
+func (p *Pools) asSystem(ctx context.Context, tenant tenants.ID, oneRead bool, fn func(*store.Queries) error) error {
 	tp, err := p.get(ctx, tenant)
 	if err != nil {
 		return err

@@ -189,6 +189,7 @@ func (p *Pools) load(ctx context.Context, tenant tenants.ID) (*tenantPool, error
 		Dial:              p.budget.dial,
 		OnConnect:         p.budget.opened,
 		Distrusting:       true,
+		Fatal:             closing,
 		Params:            pinned,
 	}
 	pool, err := pg.Open(context.WithoutCancel(ctx), p.cfg.DSN, o)
@@ -196,7 +197,7 @@ func (p *Pools) load(ctx context.Context, tenant tenants.ID) (*tenantPool, error
 		return nil, fmt.Errorf("opening a tenant's pool: %w", err)
 	}
 	o.ApplicationName, o.MaxConns = "caresphere-dataplane-entries", 1
-	o.Distrusting = false
+	o.Distrusting, o.Fatal = false, nil
 	writing, err := pg.Open(context.WithoutCancel(ctx), p.cfg.DSN, o)
 	if err != nil {
 		pool.Close()

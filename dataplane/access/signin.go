@@ -12,6 +12,10 @@ import (
 // it, in one transaction; one that is known already is left alone. Errors:
 // KindGateClosed, KindUnavailable.
 func (d *Door) SignIn(ctx context.Context, actor tenants.Actor) error {
+	return elsewhere(func() error { return d.signIn(ctx, actor) })
+}
+
+func (d *Door) signIn(ctx context.Context, actor tenants.Actor) error {
 	conn, tp, release, err := d.pools.acquire(ctx, actor.TenantID)
 	if err != nil {
 		return err

@@ -77,6 +77,10 @@ func (d *Door) Told(ctx context.Context, tenant tenants.ID, told []Untold) error
 // bookkeep runs fn in a transaction of the worker's own bookkeeping. It leaves no entry:
 // what it keeps was decided, and entered, before.
 func (d *Door) bookkeep(ctx context.Context, tenant tenants.ID, fn func(*store.Queries) error) error {
+	return elsewhere(func() error { return d.keepBooks(ctx, tenant, fn) })
+}
+
+func (d *Door) keepBooks(ctx context.Context, tenant tenants.ID, fn func(*store.Queries) error) error {
 	conn, tp, release, err := d.pools.acquire(ctx, tenant)
 	if err != nil {
 		return err

@@ -67,7 +67,7 @@ func (r *TrailReader) read(ctx context.Context, fn func(pgx.Tx) error) error {
 		return classify(fmt.Errorf("beginning to read the trail: %w", err))
 	}
 	var b pgx.Batch
-	opening{signed: tp.login.member(conn, r.actor), seen: r.actor.AuthzVersion}.queueInside(&b)
+	opening{signed: tp.login.member(conn, r.actor), seen: r.actor.AuthzVersion}.queueInside(&b, statementsOf(conn.Conn()).named)
 	// What comes after is read-only; the check above may note the session's use.
 	b.Queue("SET TRANSACTION READ ONLY")
 	if _, err := runBatch(ctx, conn, &b, 0); err != nil {

@@ -35,38 +35,45 @@ const anyVersion = -1
 const asStarted = "RESET ALL"
 
 // queue puts the opening at the front of a batch and returns how many statements
-// it takes. What follows in the batch is not run when one of them fails.
-func (o opening) queue(b *pgx.Batch) int {
+// it takes. What follows in the batch is not run when one of them fails. known is how
+// many statements have names on the connection.
+func (o opening) queue(b *pgx.Batch, known int) int {
 	if !o.alone {
 		// Said here, for a transaction takes these from the session before it can reset them.
 		b.Queue("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")
 	}
-	o.queueInside(b)
+	o.queueInside(b, known)
 	return b.Len()
 }
 
 // queueInside is queue for a transaction that was begun already.
-func (o opening) queueInside(b *pgx.Batch) {
+//
+// The settings and the session's statements are looked at by statements that have no
+// names themselves. A target list is worked off as it is written; the other way round
+// a request would find no context and fail.
+func (o opening) queueInside(b *pgx.Batch, known int) {
 	b.Queue(asStarted)
 	switch {
 	case o.alone && o.seen == anyVersion:
-		b.Queue("SELECT set_config('caresphere.context', $1, true), set_config('transaction_read_only', 'on', true)", o.signed)
+		b.Queue("SELECT cell.own_statements($2), set_config('caresphere.context', $1, true), set_config('transaction_read_only', 'on', true)", o.signed, known)
 	case o.alone:
 		// Read-only from here on, which nothing in the transaction can take back.
-		b.Queue("SELECT set_config('caresphere.context', $1, true), cell.begin_request($2), set_config('transaction_read_only', 'on', true)", o.signed, o.seen)
+		b.Queue("SELECT cell.own_statements($3), set_config('caresphere.context', $1, true), cell.begin_request($2), set_config('transaction_read_only', 'on', true)", o.signed, o.seen, known)
 	case o.seen == anyVersion:
-		b.Queue("SELECT set_config('caresphere.context', $1, true)", o.signed)
+		b.Queue("SELECT cell.own_statements($2), set_config('caresphere.context', $1, true)", o.signed, known)
 	default:
-		// One after the other, as they are written; the other way round the request would
-		// find no context and fail.
-		b.Queue("SELECT set_config('caresphere.context', $1, true), cell.begin_request($2)", o.signed, o.seen)
+		b.Queue("SELECT cell.own_statements($3), set_config('caresphere.context', $1, true), cell.begin_request($2)", o.signed, o.seen, known)
 	}
 }
 
 // begin sends the opening alone.
 func begin(ctx context.Context, conn *pgxpool.Conn, o opening) error {
+	named := statementsOf(conn.Conn())
+	if err := named.ready(ctx, conn.Conn()); err != nil {
+		return err
+	}
 	var b pgx.Batch
-	o.queue(&b)
+	o.queue(&b, named.named)
 	_, err := runBatch(ctx, conn, &b, 0)
 	return began(err)
 }
@@ -82,6 +89,8 @@ func began(err error) error {
 		return tenants.WrapError(tenants.KindNotFound, "not found", err)
 	case pg.IsCode(err, tenantdb.CodeStaleAuthz):
 		return errStale
+	case pg.IsCode(err, tenantdb.CodeForeignStatement):
+		return foreign(err)
 	}
 	return fmt.Errorf("beginning a tenant's transaction: %w", err)
 }
@@ -100,24 +109,28 @@ type ending struct {
 }
 
 // commit sends the audit entry and COMMIT in one round trip: when the entry fails
-// the server skips the COMMIT. Settings and context are ours again before it: SQL that
-// slipped into the request may have changed either, and the entry tells of whoever made
+// the server skips the COMMIT. Settings, context and statements are ours before it: SQL
+// that slipped into the request may have changed any, and the entry tells of whoever made
 // the request and is written where it belongs.
 func (e ending) commit(ctx context.Context, conn *pgxpool.Conn, actor tenants.Actor) error {
 	var b pgx.Batch
-	first := 0
+	first, insert, named := 0, audit.InsertSQL(false), statementsOf(conn.Conn())
+	named.use(insert)
 	if e.opening != nil {
-		first = e.opening.queue(&b)
+		if err := named.ready(ctx, conn.Conn()); err != nil {
+			return err
+		}
+		first = e.opening.queue(&b, named.named)
 	} else {
 		synced := "on"
 		if e.grouped {
 			synced = "off"
 		}
 		b.Queue(asStarted)
-		b.Queue("SELECT set_config('caresphere.context', $1, true), set_config('synchronous_commit', $2, true)", e.signed, synced)
+		b.Queue("SELECT cell.own_statements($3), set_config('caresphere.context', $1, true), set_config('synchronous_commit', $2, true)", e.signed, synced, named.named)
 	}
 	entry := b.Len()
-	b.Queue(audit.InsertSQL(false), audit.InsertArgs(false, actor, e.target.event(e.outcome))...)
+	b.Queue(insert, audit.InsertArgs(false, actor, e.target.event(e.outcome))...)
 	b.Queue("COMMIT")
 	tags, err := runBatch(ctx, conn, &b, first)
 	var o *openingError

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -52,9 +53,12 @@ type Options struct {
 	Dial pgconn.DialFunc
 	// Distrusting is for connections on which SQL may run that is not ours: it may leave
 	// prepared statements behind, under any name, and it can read ours. Nothing that it
-	// prepared is ever run by us, for our statements have no names: each is sent as text,
-	// and planned anew. What a LISTEN of it brings is dropped.
+	// prepared is run by us, for our statements have no names, unless the caller gives
+	// them some: each is sent as text, and planned anew. What a LISTEN of it brings is
+	// dropped.
 	Distrusting bool
+	// Fatal are SQLSTATEs after which a connection is closed, as after a FATAL error.
+	Fatal []string
 	// OnConnect runs on every new connection before its first use; nil means none.
 	OnConnect func(context.Context, *pgx.Conn) error
 	// OnAcquire runs on a pool's connection before each use; a connection that it
@@ -93,6 +97,12 @@ func Open(ctx context.Context, dsn string, o Options) (*pgxpool.Pool, error) {
 		cfg.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe
 		// Without this they are kept for a WaitForNotification that never comes.
 		cfg.ConnConfig.OnNotification = func(*pgconn.PgConn, *pgconn.Notification) {}
+	}
+	if len(o.Fatal) > 0 {
+		usual := cfg.ConnConfig.OnPgError
+		cfg.ConnConfig.OnPgError = func(c *pgconn.PgConn, err *pgconn.PgError) bool {
+			return !slices.Contains(o.Fatal, err.Code) && (usual == nil || usual(c, err))
+		}
 	}
 	if o.OnAcquire != nil {
 		cfg.PrepareConn = func(ctx context.Context, c *pgx.Conn) (bool, error) {

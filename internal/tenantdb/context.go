@@ -34,6 +34,9 @@ const (
 	// CodeStaleAuthz: role, assignments or grants changed since the worker read
 	// them: read again, decide again.
 	CodeStaleAuthz = "CS409"
+	// CodeForeignStatement: the session has other prepared statements than the worker
+	// knows of. Nothing was done; another connection serves.
+	CodeForeignStatement = "CS410"
 )
 
 // Kind says in which capacity a transaction runs; the policies know these three.
