@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sync/atomic"
 	"time"
 
@@ -56,8 +55,11 @@ func (d *Door) Use(c Cipher) { d.cipher = c }
 // Close drops all connections.
 func (d *Door) Close() { d.pools.Close(); d.flush.close() }
 
-// Serving returns the tenants that connections are kept for.
-func (d *Door) Serving() []tenants.ID { return slices.Collect(d.pools.cache.Keys()) }
+// Serves tells whether the tenant's login and connections are kept at the moment.
+func (d *Door) Serves(tenant tenants.ID) bool {
+	_, kept := d.pools.cache.GetEntryQuietly(tenant)
+	return kept
+}
 
 // Do decides whether the actor may do this, runs fn in the tenant's transaction,
 // writes the one audit entry and commits. fn may run again, from the start, each time

@@ -31,6 +31,9 @@ type ControlPlane interface {
 type Rows interface {
 	Untold(ctx context.Context, tenant, about tenants.ID) (page []access.Untold, pending int, err error)
 	Told(ctx context.Context, tenant tenants.ID, told []access.Untold) error
+	// Serves tells whether the tenant's connections are kept still: whoever opens them
+	// again has the tenant looked at then.
+	Serves(tenant tenants.ID) bool
 }
 
 const (
@@ -125,8 +128,8 @@ func (t *Teller) Tell(ctx context.Context, tenant, about tenants.ID) {
 	}
 }
 
-// Opened has the tenant looked at soon: a worker that was killed may have left
-// something untold. It does not wait.
+// Opened has the tenant looked at soon, if its connections are kept so long: a worker that
+// was killed may have left something untold. It does not wait.
 func (t *Teller) Opened(tenant tenants.ID) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

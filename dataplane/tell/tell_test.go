@@ -167,6 +167,27 @@ func TestATenantThatStaysOpenIsLookedAtWithItsKeys(t *testing.T) {
 	require.Eventually(t, func() bool { return len(f.Control.Standing(late.ID)) == 1 }, 20*time.Second, 10*time.Millisecond)
 }
 
+// TestNoConnectionsAreOpenedForALookAlone: a tenant that goes live is opened for its probe
+// and dropped again, in each of thousands.
+func TestNoConnectionsAreOpenedForALookAlone(t *testing.T) {
+	f := start(t)
+	f.Door.OnOpen(f.Teller.Opened)
+	dropped, kept := f.org, f.Tenant(t, "meadow", tenants.Residential)
+	told := func(o *dptest.Tenant) bool {
+		return f.Count(t, "SELECT count(*) FROM "+o.Role+".member WHERE told_version < authz_version") == 0
+	}
+	for _, o := range []*dptest.Tenant{dropped, kept} {
+		o.Owner.Do(t, "GET", "/session", nil).Into(t, http.StatusOK, nil)
+	}
+	f.Door.Forget(dropped.ID)
+	f.run(t)
+	require.Eventually(t, func() bool { return told(kept) }, 20*time.Second, 10*time.Millisecond)
+	require.False(t, told(dropped), "its turn came first")
+	require.False(t, f.Door.Serves(dropped.ID))
+	dropped.Owner.Do(t, "GET", "/session", nil).Into(t, http.StatusOK, nil)
+	require.Eventually(t, func() bool { return told(dropped) }, 20*time.Second, 10*time.Millisecond, "whoever opens it again has it looked at")
+}
+
 // TestATenantsLoginCannotSayWhatWasTold holds the rows' own guards.
 func TestATenantsLoginCannotSayWhatWasTold(t *testing.T) {
 	f := start(t)

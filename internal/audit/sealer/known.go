@@ -7,9 +7,13 @@ import (
 	"github.com/caresphere/caresphere/internal/audit"
 )
 
-// meetEvery is how often at most an unknown tag has the list of logs read: any login of
-// the database may notify of anything, and to read the list takes every tenant.
-const meetEvery = time.Second
+// meetEvery is how often at most an unknown tag has the list of logs read, and meetShare
+// how many times as long as that took passes before the next: any login of the database
+// may notify of anything, and to read the list takes every tenant.
+const (
+	meetEvery = time.Second
+	meetShare = 20
+)
 
 // meet has the list of logs read for an unknown tag: at once, or with all that come
 // meanwhile when the last time is old enough. What they told of is marked with what is new.
@@ -19,7 +23,7 @@ func (u *unit) meet(ctx context.Context) {
 		u.mu.Unlock()
 		return
 	}
-	wait := max(0, time.Until(u.met.Add(meetEvery)))
+	wait := max(0, time.Until(u.met.Add(max(meetEvery, meetShare*u.listing))))
 	u.met = time.Now().Add(wait)
 	u.meeting = wait > 0
 	u.mu.Unlock()
@@ -42,6 +46,7 @@ func (u *unit) meet(ctx context.Context) {
 func (u *unit) refresh(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
+	began := time.Now()
 	logs, err := u.src.Logs(ctx)
 	if err != nil {
 		if ctx.Err() == nil {
@@ -57,10 +62,10 @@ func (u *unit) refresh(ctx context.Context) {
 	for tag := range known {
 		// Of a new one a notification may have been dropped as of no known log.
 		if _, old := u.known[tag]; !old && u.listed {
-			u.dirty[tag] = time.Now()
+			u.dirty[tag] = time.Now().Add(u.s.cfg.Debounce)
 		}
 	}
-	u.known, u.listed = known, true
+	u.known, u.listed, u.listing = known, true, time.Since(began)
 	u.mu.Unlock()
 	u.signal()
 }

@@ -32,7 +32,7 @@ type Config struct {
 	Sources []Source
 	// Key is the encoded signing key (sumdb/note) named caresphere-audit.
 	Key string
-	// Debounce gathers notifications; 100 ms. Sweep is how often it is asked, without a
+	// Debounce gathers notifications; 400 ms. Sweep is how often it is asked, without a
 	// notification, which logs have entries that are not sealed; 40 s. Whole is in what
 	// time each log is held against its anchor even when it has none; 15 sweeps.
 	// Timeout ends the sealing of one log; 1 min.
@@ -56,7 +56,7 @@ func New(cfg Config) (*Sealer, error) {
 	if err != nil {
 		return nil, err
 	}
-	setDefault(&cfg.Debounce, 100*time.Millisecond)
+	setDefault(&cfg.Debounce, 400*time.Millisecond)
 	setDefault(&cfg.Sweep, 40*time.Second)
 	setDefault(&cfg.Whole, 15*cfg.Sweep)
 	setDefault(&cfg.Timeout, time.Minute)
@@ -111,6 +111,7 @@ type unit struct {
 	running map[string]bool      // tags being sealed
 	looks   map[string]bool      // of these, whose whole look it is
 	listed  bool                 // known was read once
+	listing time.Duration        // how long the last reading took
 	met     time.Time            // when an unknown tag last had the list read, or will have
 	meeting bool                 // it will have
 	wake    chan struct{}
