@@ -67,7 +67,7 @@ func New(cfg Config) (*Sealer, error) {
 	s := &Sealer{cfg: cfg, metrics: newMetrics(cfg.Registerer)}
 	for _, src := range cfg.Sources {
 		s.units = append(s.units, &unit{s: s, src: src, signer: signer, verifier: verifier,
-			known: map[string]audit.Log{}, dirty: map[string]time.Time{}, swept: map[string]bool{}, running: map[string]bool{}, looks: map[string]bool{},
+			known: map[string]audit.Log{}, dirty: map[string]time.Time{}, swept: map[string]bool{}, running: map[string]bool{}, looks: map[string]bool{}, whole: map[string]int64{},
 			wake: make(chan struct{}, 1), slots: make(chan struct{}, cfg.Workers)})
 	}
 	return s, nil
@@ -118,6 +118,7 @@ type unit struct {
 	slots   chan struct{}
 	work    sync.WaitGroup
 	counts  map[string]count // by tag; the sweep's own
+	whole   map[string]int64 // by tag: the size of a log that was sealed to its end
 }
 
 // listen marks a log dirty for each notification, and all of them after a
@@ -281,6 +282,10 @@ func (u *unit) seal(ctx context.Context, l audit.Log) {
 	u.mu.Lock()
 	delete(u.running, tag)
 	delete(u.looks, tag)
+	delete(u.whole, tag)
+	if err == nil && r.Oldest.IsZero() {
+		u.whole[tag] = r.Size
+	}
 	u.mu.Unlock()
 	u.signal() // it may have been marked again meanwhile
 	if ctx.Err() != nil {

@@ -208,6 +208,67 @@ func TestASweepAsksWhatWasWrittenOnly(t *testing.T) {
 	c.anchored(t, two, 2)
 }
 
+// TestASweepAsksNotWhatWasSealed: a notification had a log sealed to its end before the
+// sweep saw that it was written.
+func TestASweepAsksNotWhatWasSealed(t *testing.T) {
+	c := newCell(t)
+	n, other := c.tenant(t), c.tenant(t)
+	s, err := New(Config{Key: c.key, Sources: []Source{{Pool: c.pool, Logs: c.list, Anchor: c.anchor}}})
+	require.NoError(t, err)
+	u := s.units[0]
+	written := func() []audit.Log {
+		t.Helper()
+		logs, counts, err := u.written(ctx, c.logs)
+		require.NoError(t, err)
+		u.counts = counts
+		return logs
+	}
+	// A session's counts are there a moment after it ends.
+	asked := func(want *audittest.Tenant, why string) {
+		t.Helper()
+		require.Eventually(t, func() bool {
+			logs := written()
+			for _, l := range logs {
+				require.Equal(t, want.Log(), l, why)
+			}
+			return len(logs) > 0
+		}, 20*time.Second, 10*time.Millisecond, why)
+	}
+	sealed := func(size int64) {
+		t.Helper()
+		require.Eventually(t, func() bool { u.seal(ctx, n.Log()); return u.whole[n.Log().Tag()] == size }, 20*time.Second, 10*time.Millisecond)
+	}
+	require.Len(t, written(), 2, "neither was asked before")
+	require.Empty(t, written())
+	unannounced(t, n)
+	sealed(1)
+	unannounced(t, other)
+	asked(other, "the other's entry is not sealed")
+	unannounced(t, n)
+	asked(n, "an entry more than was sealed")
+
+	// Held back by a transaction from before, it is not sealed to its end.
+	sealed(2)
+	open, err := n.Connect(t).Begin(ctx)
+	require.NoError(t, err)
+	defer func() { _ = open.Rollback(ctx) }()
+	_, err = open.Exec(ctx, "SELECT pg_current_xact_id()")
+	require.NoError(t, err)
+	unannounced(t, n)
+	u.seal(ctx, n.Log())
+	asked(n, "an entry that waits")
+
+	// Statistics that began anew are no measure of it.
+	require.NoError(t, open.Rollback(ctx))
+	sealed(3)
+	audittest.Exec(t, audittest.Connect(t, "super", c.database), "SELECT pg_stat_reset()")
+	require.Contains(t, written(), n.Log())
+	for range 3 {
+		unannounced(t, n)
+	}
+	asked(n, "three are counted, of six")
+}
+
 func TestASweepWithoutCountsLooksAtEach(t *testing.T) {
 	c := newCell(t)
 	super := audittest.Connect(t, "super", c.database)

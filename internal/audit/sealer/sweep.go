@@ -84,10 +84,12 @@ func (u *unit) markBehind(ctx context.Context) error {
 type count struct {
 	table uint32 // its oid
 	rows  int64
+	// lost: fewer were counted than are sealed, for the statistics began anew.
+	lost bool
 }
 
-// written returns the logs whose table was written since their count was last taken, and
-// the counts of now. One statement asks for all: to ask a log's tables costs a millisecond
+// written returns the logs whose table was written since their count was last taken, but
+// for those that have as many entries as were sealed, and the counts of now. One statement asks for all: to ask a log's tables costs a millisecond
 // and keeps 150 KB of the server's memory. PostgreSQL's statistics are a hint. They come
 // ten seconds late at most, and a crash takes them away; then all have changed, or
 // what they hide is found when each log is held against its anchor.
@@ -114,11 +116,19 @@ func (u *unit) written(ctx context.Context, logs []audit.Log) ([]audit.Log, map[
 		return nil, nil, errors.New("asking which logs were written: the server counts no rows (track_counts)")
 	}
 	var out []audit.Log
+	u.mu.Lock()
+	defer u.mu.Unlock()
 	counts := make(map[string]count, len(logs))
 	for i, l := range logs {
 		tag := l.Tag()
-		if before, asked := u.counts[tag]; !asked || before.rows != now[i].rows {
-			out = append(out, l)
+		before, asked := u.counts[tag]
+		size := u.whole[tag]
+		now[i].lost = before.lost || now[i].rows < size
+		if !asked || before.rows != now[i].rows {
+			// Else a notification had it sealed: to ask it would cost as much again.
+			if size == 0 || size != now[i].rows || now[i].lost {
+				out = append(out, l)
+			}
 			now[i].table = 0 // looked up anew next time
 		}
 		counts[tag] = now[i]
