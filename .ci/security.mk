@@ -39,9 +39,9 @@ secrets: $(GITLEAKS) ## fail on a secret in the working tree or anywhere in the 
 	$(GITLEAKS) git . --config .gitleaks.toml --no-banner --redact --verbose
 
 .PHONY: sbom
-sbom: build $(SYFT) ## write what the programs are made of to bin/ (SPDX and CycloneDX)
+sbom: build $(SYFT) ## write what the programs are made of to bin/ (SPDX and CycloneDX), and hold it against them
 	$(SYFT) scan dir:bin --quiet --source-name caresphere -o spdx-json=bin/sbom.spdx.json -o cyclonedx-json=bin/sbom.cdx.json
-	@ls -l bin/sbom.*.json
+	go run ./internal/testkit/cmd/bill bin bin/sbom.spdx.json bin/sbom.cdx.json
 
 .PHONY: lint-sql
 lint-sql: ## squawk on the migrations, dblint on the databases that they make

@@ -180,6 +180,35 @@ func TestOnlyTheProbeLeadsToLive(t *testing.T) {
 	require.Equal(t, "live", b.text(t, `SELECT state FROM organization WHERE id = $1`, org))
 }
 
+// TestStepsWhoseRecordIsLostAreTakenAgain: what nobody is recorded to have begun is not
+// looked at first, so what acts has to find by itself that it is there.
+func TestStepsWhoseRecordIsLostAreTakenAgain(t *testing.T) {
+	ctx, b := context.Background(), setup(t)
+	org, _ := b.organization(t)
+	b.probes.refuse = 503
+	short, cancel := context.WithTimeout(ctx, 8*time.Second)
+	defer cancel()
+	require.Error(t, b.p.Provision(short, org, false))
+	b.exec(t, `DELETE FROM provisioning_step WHERE organization_id = $1`, org)
+	b.probes.mu.Lock()
+	b.probes.refuse = 0
+	b.probes.mu.Unlock()
+	require.NoError(t, b.p.Provision(ctx, org, false))
+
+	require.Equal(t, "live", b.text(t, `SELECT state FROM organization WHERE id = $1`, org))
+	require.Equal(t, "1", b.text(t, `SELECT count(*)::text FROM audit_entry WHERE action = 'organization.live' AND organization_id = $1`, org))
+	schema := tenants.SchemaName(org)
+	require.Equal(t, "1 1 1", b.cellText(t, `SELECT concat_ws(' ', (SELECT count(*) FROM `+schema+`.member), (SELECT count(*) FROM `+schema+`.tenant_setting),
+		(SELECT count(*) FROM `+schema+`.audit_entry WHERE action = 'member.create'))`))
+	findings, err := provisioning.CheckIsolation(ctx, b.config.Cell, org)
+	require.NoError(t, err)
+	require.Empty(t, findings)
+	status, err := b.keys.Status(ctx, kms.KeyName(org))
+	require.NoError(t, err)
+	require.Equal(t, 1, status.Version)
+	require.Equal(t, kms.StateAlive, status.State)
+}
+
 func TestGateClosesAndOpens(t *testing.T) {
 	ctx, b := context.Background(), setup(t)
 	o := b.provisioned(t)
