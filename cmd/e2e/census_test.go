@@ -3,9 +3,11 @@ package e2e_test
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"os"
 	"os/exec"
+	"strings"
 	"testing"
 	"time"
 
@@ -28,11 +30,11 @@ type censusReport struct {
 func (w *world) census(t *testing.T, settle string) censusReport {
 	t.Helper()
 	cmd := exec.CommandContext(within(t, 2*time.Minute), testkit.Binary(t, "caresphere"), "census", "--json", "--settle", settle)
-	l := w.Layout()
-	cmd.Env = []string{"HOME=" + t.TempDir(), "PATH=" + os.Getenv("PATH"), "CARESPHERE_CONTROL_DSN=" + w.DSN("provisioner"),
-		"CARESPHERE_CELL_OWNER_DSN=" + w.DSN("cell_owner"), "CARESPHERE_CELL_ID=" + devstack.CellID, "CARESPHERE_KMS=keyring:" + l.Path("keyring"),
-		"CARESPHERE_SHRED_LEDGER=" + l.Path("shredded-keys"), "CARESPHERE_BLOB=file:" + l.Path("blobs"),
-		"CARESPHERE_KRATOS_ADMIN_URL=" + w.URL(devstack.PortKratosAdmin), "CARESPHERE_TLS_CA=" + l.CA()}
+	// The provisioner's own environment, whatever keys and objects it has.
+	environ, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", w.PID(t, devstack.Provisioner)))
+	require.NoError(t, err)
+	cmd.Env = append(strings.Split(strings.TrimRight(string(environ), "\x00"), "\x00"),
+		"CARESPHERE_KRATOS_ADMIN_URL="+w.URL(devstack.PortKratosAdmin), "CARESPHERE_TLS_CA="+w.Layout().CA())
 	var out, complaint bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &complaint
 	_ = cmd.Run() // findings end it with 1: they are looked at

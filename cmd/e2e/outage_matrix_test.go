@@ -194,6 +194,7 @@ func TestEachOutageFailsClosedAndPasses(t *testing.T) {
 		t.Run(c.server.String()+" "+c.fault, func(t *testing.T) { s.outage(t, c.part, faults[c.fault]) })
 	}
 	s.nothingLost(t, prove.OutageWrites)
+	s.accounted(t)
 
 	// The twins: the judgements of a stack that nothing is done to.
 	a, err := s.ask(t, aRead)
@@ -244,9 +245,11 @@ func (s *besieged) outage(t *testing.T, p part, f fault) {
 	pids := s.lives(t)
 	require.True(t, polled(30*time.Second, func() bool { return s.whole(t) == nil }), "before: %v", s.whole(t))
 	s.forget(t, s.cold)
+	under, goOn := s.underWay(t)
 	proxy := s.Proxy(t, p.server)
 	begun := time.Now()
 	f.plant(proxy)
+	goOn()
 	if f.slow {
 		p.needs, p.unready = nil, nil
 	}
@@ -316,6 +319,7 @@ func (s *besieged) outage(t *testing.T, p part, f fault) {
 		}
 	}
 	prove.State(t, prove.OutageRecovered, 1, count(!ok))
+	s.arrived(t, under)
 	t.Logf("over after %s", time.Since(ended).Round(time.Millisecond))
 }
 

@@ -84,15 +84,16 @@ func (u *unit) markBehind(ctx context.Context) error {
 type count struct {
 	table uint32 // its oid
 	rows  int64
-	// lost: fewer were counted than are sealed, for the statistics began anew.
+	// lost: the statistics began anew since the log did, and are no measure of it.
 	lost bool
 }
 
 // written returns the logs whose table was written since their count was last taken, but
-// for those that have as many entries as were sealed, and the counts of now. One statement asks for all: to ask a log's tables costs a millisecond
-// and keeps 150 KB of the server's memory. PostgreSQL's statistics are a hint. They come
-// ten seconds late at most, and a crash takes them away; then all have changed, or
-// what they hide is found when each log is held against its anchor.
+// for those that have as many entries as were sealed, and the counts of now. One statement
+// asks for all: to ask a log's tables costs a millisecond and keeps 150 KB of the server's
+// memory. PostgreSQL's statistics are a hint. They come ten seconds late at most, and a
+// crash takes them away; then all have changed, or what they hide is found when each log
+// is held against its anchor.
 func (u *unit) written(ctx context.Context, logs []audit.Log) ([]audit.Log, map[string]count, error) {
 	ctx, cancel := context.WithTimeout(ctx, u.s.cfg.Timeout)
 	defer cancel()
@@ -123,7 +124,7 @@ func (u *unit) written(ctx context.Context, logs []audit.Log) ([]audit.Log, map[
 		tag := l.Tag()
 		before, asked := u.counts[tag]
 		size := u.whole[tag]
-		now[i].lost = before.lost || now[i].rows < size
+		now[i].lost = before.lost || asked && now[i].rows < before.rows || !asked && now[i].rows < size
 		if !asked || before.rows != now[i].rows {
 			// Else a notification had it sealed: to ask it would cost as much again.
 			if size == 0 || size != now[i].rows || now[i].lost {

@@ -34,6 +34,22 @@ var OutageRecovered = declare(Figure{
 	By: []string{outageTest},
 })
 
+// OutageUnderWay are organizations in the middle of their provisioning.
+var OutageUnderWay = declare(Figure{
+	Area: Outages, Name: "under-way", Promises: "L5 I1",
+	Tried: "organizations under way when an outage began", Found: "not live within 60 s of its end, or with anything twice",
+	Least: 3, Nightly: 40, Plants: 1,
+	By: []string{outageTest},
+})
+
+// OutageCensus is taken after all of them.
+var OutageCensus = declare(Figure{
+	Area: Outages, Name: "census", Promises: "I1 L5",
+	Tried: "schemas, roles, credentials, keys, prefixes and identities accounted for after outages", Found: "that belong to nobody or are missing",
+	Least: 20, Nightly: 200, Plants: 1,
+	By: []string{outageTest},
+})
+
 // OutageWrites are notes sent during outages and again after them.
 var OutageWrites = declare(Figure{
 	Area: Outages, Name: "lost-or-doubled", Promises: "U1",
