@@ -27,7 +27,7 @@ type keyCache struct {
 	source KeySource
 	opts   Options
 	live   *otter.Cache[keyRef, *liveKey]
-	newest *otter.Cache[newestRef, newestKey]
+	newest *otter.Cache[newestRef, *newestKey]
 	flight singleflight.Group
 
 	// mu orders inserts against drops: an insert holds it for reading, a drop
@@ -48,8 +48,9 @@ type newestRef struct {
 }
 
 type newestKey struct {
-	id  tenants.ID
-	day string
+	id    tenants.ID
+	day   string
+	renew due
 }
 
 var (
@@ -83,9 +84,9 @@ func newKeyCache(kms KMS, source KeySource, opts Options) (*keyCache, error) {
 	if err != nil {
 		return nil, fmt.Errorf("phi: key cache: %w", err)
 	}
-	c.newest, err = otter.New(&otter.Options[newestRef, newestKey]{
+	c.newest, err = otter.New(&otter.Options[newestRef, *newestKey]{
 		MaximumSize:      opts.CacheSize,
-		ExpiryCalculator: otter.ExpiryWriting[newestRef, newestKey](opts.CacheFor),
+		ExpiryCalculator: otter.ExpiryWriting[newestRef, *newestKey](opts.CacheFor),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("phi: key cache: %w", err)
@@ -99,10 +100,18 @@ func (c *keyCache) current(ctx context.Context, tenant tenants.ID, purpose strin
 	today := c.opts.Now().UTC().Format(dateForm)
 	for range 3 {
 		if n, ok := c.newest.GetIfPresent(ref); ok && n.day >= today {
+			if n.renew.now() {
+				go c.renewNewest(context.WithoutCancel(ctx), ref, today)
+			}
 			return c.byID(ctx, tenant, purpose, n.id)
 		}
-		n, err := c.share(ctx, "newest|"+purpose+"|"+tenant.String(), func(ctx context.Context) (any, error) {
-			return c.loadNewest(ctx, ref, today)
+		found, err := c.share(ctx, "newest|"+purpose+"|"+tenant.String(), func(ctx context.Context) (any, error) {
+			epoch := c.epoch(tenant)
+			n, err := c.findNewest(ctx, ref, today, epoch)
+			if err != nil {
+				return nil, err
+			}
+			return n, c.keepNewest(ref, n, epoch)
 		})
 		if errors.Is(err, errDropped) {
 			continue
@@ -110,32 +119,37 @@ func (c *keyCache) current(ctx context.Context, tenant tenants.ID, purpose strin
 		if err != nil {
 			return nil, err
 		}
-		return c.byID(ctx, tenant, purpose, n.(newestKey).id)
+		return c.byID(ctx, tenant, purpose, found.(*newestKey).id)
 	}
 	return nil, fmt.Errorf("%w: %w", driver.ErrUnavailable, errDropped)
 }
 
-// loadNewest asks the source for the newest key and makes today's when that is older.
-func (c *keyCache) loadNewest(ctx context.Context, ref newestRef, today string) (newestKey, error) {
-	epoch := c.epoch(ref.tenant)
+// findNewest asks the source for the newest key and makes today's when that is older.
+func (c *keyCache) findNewest(ctx context.Context, ref newestRef, today string, epoch uint64) (*newestKey, error) {
 	stored, err := c.source.Newest(ctx, ref.tenant, ref.purpose)
 	if err != nil && !tenants.IsKind(err, tenants.KindNotFound) {
-		return newestKey{}, fmt.Errorf("reading the newest data key: %w", err)
+		return nil, fmt.Errorf("reading the newest data key: %w", err)
 	}
-	n := newestKey{id: stored.ID, day: stored.CreatedAt.UTC().Format(dateForm)}
+	n := &newestKey{id: stored.ID, day: stored.CreatedAt.UTC().Format(dateForm)}
 	if err != nil || n.day < today {
-		n = newestKey{id: tenants.NewID(), day: today}
+		n = &newestKey{id: tenants.NewID(), day: today}
 		if err := c.make(ctx, ref.tenant, ref.purpose, n.id, epoch); err != nil {
-			return newestKey{}, err
+			return nil, err
 		}
 	}
+	return n, nil
+}
+
+// keepNewest has the key taken for sealing, unless the tenant was dropped since the epoch.
+func (c *keyCache) keepNewest(ref newestRef, n *newestKey, epoch uint64) error {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
 	if c.closed || c.epochs[ref.tenant] != epoch {
-		return newestKey{}, errDropped
+		return errDropped
 	}
+	n.renew.in(c.opts.CacheFor)
 	c.newest.Set(ref, n)
-	return n, nil
+	return nil
 }
 
 // make asks the key service for a data key, stores it, and keeps it unwrapped.
@@ -183,23 +197,19 @@ func (c *keyCache) byID(ctx context.Context, tenant tenants.ID, purpose string, 
 	ref := keyRef{tenant, id, purpose}
 	for range 3 {
 		if key, ok := c.live.GetIfPresent(ref); ok && key.acquire() {
+			if key.renew.now() {
+				go c.renew(context.WithoutCancel(ctx), ref)
+			}
 			return key, nil
 		}
-		loaded, err := c.share(ctx, "key|"+purpose+"|"+tenant.String()+"|"+id.String(), func(ctx context.Context) (any, error) {
-			epoch := c.epoch(tenant)
-			key, err := c.unwrap(ctx, ref)
-			if err != nil {
-				return nil, err
-			}
-			return key, c.keep(ref, key, epoch)
-		})
+		key, err := c.load(ctx, ref)
 		if errors.Is(err, errDropped) {
 			continue
 		}
 		if err != nil {
 			return nil, err
 		}
-		if key := loaded.(*liveKey); key.acquire() {
+		if key.acquire() {
 			return key, nil
 		}
 	}
@@ -207,6 +217,22 @@ func (c *keyCache) byID(ctx context.Context, tenant tenants.ID, purpose string, 
 	load, cancel := context.WithTimeout(ctx, c.opts.LoadTimeout)
 	defer cancel()
 	return c.unwrap(load, ref)
+}
+
+// load unwraps a key and puts it into the cache, once for all who want it now.
+func (c *keyCache) load(ctx context.Context, ref keyRef) (*liveKey, error) {
+	key, err := c.share(ctx, "key|"+ref.purpose+"|"+ref.tenant.String()+"|"+ref.id.String(), func(ctx context.Context) (any, error) {
+		epoch := c.epoch(ref.tenant)
+		key, err := c.unwrap(ctx, ref)
+		if err != nil {
+			return nil, err
+		}
+		return key, c.keep(ref, key, epoch)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return key.(*liveKey), nil
 }
 
 // unwrap loads a stored key and asks the key service to open it.
@@ -243,6 +269,7 @@ func (c *keyCache) keep(ref keyRef, key *liveKey, epoch uint64) error {
 		}
 		return errDropped
 	}
+	key.renew.in(c.opts.CacheFor)
 	c.live.Set(ref, key)
 	return nil
 }

@@ -19,6 +19,8 @@ type liveKey struct {
 	aead cipher.AEAD // nil for a blind key
 	raw  []byte      // only for a blind key
 	refs atomic.Int64
+	// renew is when whoever uses it has it loaded anew.
+	renew due
 }
 
 // newLiveKey takes over plain and zeroes it when it is not needed any more. The
