@@ -13,7 +13,7 @@ import (
 // was renewed: it serves past the end of its first time, where one that nobody used in the
 // meantime does not.
 func TestAKeyInUseIsRenewedBeforeItsTimeIsOver(t *testing.T) {
-	const life = 2 * time.Second
+	const life = 5 * time.Second
 	r := newRig(t)
 	c, tenant, unused := r.cipher(t, phi.Options{CacheFor: life}), r.tenant(t), r.tenant(t)
 	p, q := place(tenant), place(unused)
@@ -42,7 +42,7 @@ func TestAKeyInUseIsRenewedBeforeItsTimeIsOver(t *testing.T) {
 
 // TestARenewalFindsADisabledKey: what was not told of it is found before the key's time is over.
 func TestARenewalFindsADisabledKey(t *testing.T) {
-	const life = 4 * time.Second
+	const life = 5 * time.Second
 	r := newRig(t)
 	c, tenant, open := r.cipher(t, phi.Options{CacheFor: life}), r.tenant(t), r.tenant(t)
 	p, q := place(tenant), place(open)
