@@ -166,16 +166,9 @@ func TestOneLeaseAtATimeAndTheStaleOneIsFenced(t *testing.T) {
 
 func TestOnlyTheProbeLeadsToLive(t *testing.T) {
 	ctx, b := context.Background(), setup(t)
-	org, _ := b.organization(t)
-	b.probes.refuse = 503
-	short, cancel := context.WithTimeout(ctx, 8*time.Second)
-	defer cancel()
-	require.Error(t, b.p.Provision(short, org, false))
+	org := b.stoppedAtTheProbe(t)
 	require.Equal(t, "provisioning", b.text(t, `SELECT state FROM organization WHERE id = $1`, org))
 	require.Equal(t, "probe", b.text(t, `SELECT gate_mode FROM organization WHERE id = $1`, org))
-	b.probes.mu.Lock()
-	b.probes.refuse = 0
-	b.probes.mu.Unlock()
 	require.NoError(t, b.p.Provision(ctx, org, false))
 	require.Equal(t, "live", b.text(t, `SELECT state FROM organization WHERE id = $1`, org))
 }
@@ -184,15 +177,8 @@ func TestOnlyTheProbeLeadsToLive(t *testing.T) {
 // looked at first, so what acts has to find by itself that it is there.
 func TestStepsWhoseRecordIsLostAreTakenAgain(t *testing.T) {
 	ctx, b := context.Background(), setup(t)
-	org, _ := b.organization(t)
-	b.probes.refuse = 503
-	short, cancel := context.WithTimeout(ctx, 8*time.Second)
-	defer cancel()
-	require.Error(t, b.p.Provision(short, org, false))
+	org := b.stoppedAtTheProbe(t)
 	b.exec(t, `DELETE FROM provisioning_step WHERE organization_id = $1`, org)
-	b.probes.mu.Lock()
-	b.probes.refuse = 0
-	b.probes.mu.Unlock()
 	require.NoError(t, b.p.Provision(ctx, org, false))
 
 	require.Equal(t, "live", b.text(t, `SELECT state FROM organization WHERE id = $1`, org))

@@ -216,6 +216,26 @@ type probeServer struct {
 	other  *bundle // the cell of that name, in tests of two
 }
 
+// answer has probes answered with the status, or as a worker does if it is zero.
+func (s *probeServer) answer(status int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.refuse = status
+}
+
+// stoppedAtTheProbe is an organization whose provisioning came to its probe, which was
+// refused. Probes are served again.
+func (b *bundle) stoppedAtTheProbe(t testing.TB) tenants.ID {
+	t.Helper()
+	org, _ := b.organization(t)
+	b.probes.answer(http.StatusServiceUnavailable)
+	defer b.probes.answer(0)
+	short, cancel := context.WithTimeout(context.Background(), 8*time.Second)
+	defer cancel()
+	require.Error(t, b.p.Provision(short, org, false))
+	return org
+}
+
 func newProbeServer(t testing.TB, b *bundle, verifier note.Verifier) *probeServer {
 	s := &probeServer{}
 	s.server = httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -79,3 +79,32 @@ func TestReleasedKeyIsZeroed(t *testing.T) {
 		t.Error("the blind key is still in memory")
 	}
 }
+
+// TestARenewedKeyIsZeroed: the one that it takes the place of is let go at once.
+func TestARenewedKeyIsZeroed(t *testing.T) {
+	c, err := newKeyCache(nil, nil, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.close()
+	ref := keyRef{tenants.NewID(), tenants.NewID(), PurposeBlind}
+	var keys []*liveKey
+	for range 2 {
+		plain := make([]byte, 32)
+		_, _ = rand.Read(plain)
+		key, err := newLiveKey(ref.id, ref.purpose, plain)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.keep(ref, key, 0); err != nil {
+			t.Fatal(err)
+		}
+		keys = append(keys, key)
+	}
+	if keys[0].acquire() || !bytes.Equal(keys[0].raw, make([]byte, 32)) {
+		t.Error("the key that was replaced is held still")
+	}
+	if !keys[1].acquire() || bytes.Equal(keys[1].raw, make([]byte, 32)) {
+		t.Error("the key that replaced it is gone")
+	}
+}

@@ -31,8 +31,9 @@ func (d *due) now() bool {
 	return at != 0 && now.UnixNano() >= at && d.at.CompareAndSwap(at, now.Add(renewPause).UnixNano())
 }
 
-// renew loads a key anew; the context is not a request's. One that was disabled or shredded is not used any longer, nor
-// any other of its tenant's: the hint of a gate that closed may not have been heard.
+// renew loads a key anew; the context is not a request's. One that was disabled or
+// shredded is not used any longer, nor any other of its tenant's: the hint of a gate that
+// closed may not have been heard.
 func (c *keyCache) renew(ctx context.Context, ref keyRef) {
 	_, err := c.load(ctx, ref)
 	if errors.Is(err, driver.ErrKeyDisabled) || errors.Is(err, driver.ErrKeyGone) {
