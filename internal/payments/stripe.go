@@ -75,13 +75,15 @@ func (*Stripe) Plan() string { return PlanStripe }
 func (s *Stripe) Customer(ctx context.Context, p Payer) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
-	params := &stripe.CustomerParams{Name: stripe.String(p.LegalName)}
-	stamp(ctx, &params.Params, "customer", p)
-	c, err := s.api.Customers.New(params)
-	if err != nil {
-		return "", translate("making a customer", err)
-	}
-	return c.ID, nil
+	return once("customer", p, func() (string, bool, error) { return s.findCustomer(ctx, p) }, func(key string) (string, error) {
+		params := &stripe.CustomerParams{Name: stripe.String(p.LegalName)}
+		stamp(ctx, &params.Params, key, p)
+		c, err := s.api.Customers.New(params)
+		if err != nil {
+			return "", translate("making a customer", err)
+		}
+		return c.ID, nil
+	})
 }
 
 // Subscribe implements Provider. Nobody has a card on file at sign-up: the
@@ -93,18 +95,20 @@ func (s *Stripe) Subscribe(ctx context.Context, p Payer, customer string) (Subsc
 	if err != nil {
 		return Subscription{}, err
 	}
-	params := &stripe.SubscriptionParams{
-		Customer:         stripe.String(customer),
-		CollectionMethod: stripe.String(string(stripe.SubscriptionCollectionMethodSendInvoice)),
-		DaysUntilDue:     stripe.Int64(30),
-		Items:            []*stripe.SubscriptionItemsParams{{Price: stripe.String(price), Quantity: stripe.Int64(1)}},
-	}
-	stamp(ctx, &params.Params, "subscription", p)
-	sub, err := s.api.Subscriptions.New(params)
-	if err != nil {
-		return Subscription{}, translate("making a subscription", err)
-	}
-	return Subscription{ID: sub.ID, Status: string(sub.Status)}, nil
+	return once("subscription", p, func() (Subscription, bool, error) { return s.findSubscription(ctx, p, customer) }, func(key string) (Subscription, error) {
+		params := &stripe.SubscriptionParams{
+			Customer:         stripe.String(customer),
+			CollectionMethod: stripe.String(string(stripe.SubscriptionCollectionMethodSendInvoice)),
+			DaysUntilDue:     stripe.Int64(30),
+			Items:            []*stripe.SubscriptionItemsParams{{Price: stripe.String(price), Quantity: stripe.Int64(1)}},
+		}
+		stamp(ctx, &params.Params, key, p)
+		sub, err := s.api.Subscriptions.New(params)
+		if err != nil {
+			return Subscription{}, translate("making a subscription", err)
+		}
+		return Subscription{ID: sub.ID, Status: string(sub.Status)}, nil
+	})
 }
 
 func (s *Stripe) price(ctx context.Context) (string, error) {
@@ -120,15 +124,6 @@ func (s *Stripe) price(ctx context.Context) (string, error) {
 		return "", translate("looking for the price", err)
 	}
 	return "", tenants.NewError(tenants.KindConflict, "the payment provider has no active price with the lookup key "+priceKey)
-}
-
-// stamp gives a request its deadline, its idempotency key and the only metadata
-// that is ever sent.
-func stamp(ctx context.Context, p *stripe.Params, what string, payer Payer) {
-	p.Context = ctx
-	p.SetIdempotencyKey("caresphere-" + what + "-" + payer.OrganizationID.String())
-	p.AddMetadata("organization_id", payer.OrganizationID.String())
-	p.AddMetadata("slug", payer.Slug)
 }
 
 // translate keeps Stripe's words for logs: they can repeat what was sent.
