@@ -10,11 +10,20 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/caresphere/caresphere/controlplane/store"
+	"github.com/caresphere/caresphere/internal/pause"
 	"github.com/caresphere/caresphere/internal/pg"
 	"github.com/caresphere/caresphere/tenants"
 )
 
 const page = 500
+
+// restShare is how much longer than a comparison took the next one waits: with ten thousand
+// organizations one takes a tenth of a second. What an agreement's end closes does not wait
+// for it: routers and workers know that moment.
+const restShare = 20
+
+// longestRest bounds it, for a database that was slow once.
+const longestRest = 10 * time.Second
 
 // Reconciler compares every stored gate with what it should be. It is safe with
 // several instances: each repair decides anew under the organization's lock.
@@ -29,21 +38,21 @@ func NewReconciler(pool *pgxpool.Pool, gates *Gates, workers *Workers) *Reconcil
 	return &Reconciler{pool: pool, gates: gates, workers: workers}
 }
 
-// Run reconciles every interval until the context ends; report gets every error.
+// Run reconciles every interval, less often where it takes long, until the context ends;
+// report gets every error.
 func (r *Reconciler) Run(ctx context.Context, interval time.Duration, report func(error)) {
-	tick := time.NewTicker(interval)
-	defer tick.Stop()
 	for {
-		if _, err := r.Once(ctx); err != nil && ctx.Err() == nil {
+		begun, rest := time.Now(), interval
+		if _, err := r.Once(ctx); err == nil {
+			rest = max(rest, min(restShare*time.Since(begun), longestRest))
+		} else if ctx.Err() == nil {
 			report(err)
 		}
 		if _, err := r.workers.DropStale(ctx); err != nil && ctx.Err() == nil {
 			report(err)
 		}
-		select {
-		case <-ctx.Done():
+		if pause.For(ctx, rest) != nil {
 			return
-		case <-tick.C:
 		}
 	}
 }
