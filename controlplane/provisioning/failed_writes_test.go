@@ -113,17 +113,31 @@ func (b *bundle) throughAFailedWrite(t *testing.T, databases map[string]*testkit
 	if passed {
 		return cmp.Or(first, b.oneOfEach(ctx, org), errPassed)
 	}
-	state := b.text(t, `SELECT state FROM organization WHERE id = $1`, org)
-	if entries := b.text(t, `SELECT count(*)::text FROM audit_entry WHERE action = 'organization.live' AND organization_id = $1`, org); (state == "live") != (entries == "1") {
-		return fmt.Errorf("the organization is %s with %s entries that say it is live", state, entries)
-	}
-	if first == nil && state != "live" {
-		return fmt.Errorf("provisioning says that it is done, and the organization is %s", state)
+	if err := b.honest(t, org, first); err != nil {
+		return err
 	}
 	var known *provisioning.Failure
 	if errors.As(first, &known) && strings.Contains(known.Reason, "planted") {
 		return fmt.Errorf("the reason shows what the database said: %s", known.Reason)
 	}
+	return b.resumed(t, org)
+}
+
+// honest holds what a try of provisioning said of its end against what there is.
+func (b *bundle) honest(t *testing.T, org tenants.ID, said error) error {
+	state := b.text(t, `SELECT state FROM organization WHERE id = $1`, org)
+	if entries := b.text(t, `SELECT count(*)::text FROM audit_entry WHERE action = 'organization.live' AND organization_id = $1`, org); (state == "live") != (entries == "1") {
+		return fmt.Errorf("the organization is %s with %s entries that say it is live", state, entries)
+	}
+	if said == nil && state != "live" {
+		return fmt.Errorf("provisioning says that it is done, and the organization is %s", state)
+	}
+	return nil
+}
+
+// resumed takes up what a try left, and says what is missing or there twice after it.
+func (b *bundle) resumed(t *testing.T, org tenants.ID) error {
+	ctx := context.Background()
 	again := b.p.Provision(ctx, org, false)
 	if errors.Is(again, provisioning.ErrBusy) {
 		// A lease that could not be given back: what its life would do.

@@ -8,3 +8,11 @@ var FailedWrites = declare(Figure{
 	By: []string{"./controlplane/baa TestEachFailedWriteLeavesNothing", "./controlplane/provisioning TestEachFailedWriteIsTakenUpAgain",
 		"./controlplane/provisioning TestEachFailedWriteOfARotationIsTakenUpAgain"},
 })
+
+// BrokenConnections breaks connections to the databases at single messages.
+var BrokenConnections = declare(Figure{
+	Area: Faults, Name: "broken-connections", Promises: "L2 L5",
+	Tried: "connections broken at messages of provisioning and agreements, before the server had one or before its answer was back", Found: "that left half of something, or that a retry did not complete",
+	Least: 40, Nightly: 500, Plants: 2,
+	By: []string{"./controlplane/baa TestEachBrokenConnectionLeavesAllOrNothing", "./controlplane/provisioning TestEachBrokenConnectionIsTakenUpAgain"},
+})
