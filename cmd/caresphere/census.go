@@ -19,6 +19,7 @@ import (
 	"github.com/caresphere/caresphere/internal/identity"
 	"github.com/caresphere/caresphere/internal/kms"
 	"github.com/caresphere/caresphere/internal/pg"
+	"github.com/caresphere/caresphere/internal/routes"
 )
 
 // What ends the command with status 1; what is wrong was printed before.
@@ -33,6 +34,11 @@ type censusSettings struct {
 	// Kratos is the admin address of the customers' identity server; CA verifies it.
 	Kratos string `env:"CARESPHERE_KRATOS_ADMIN_URL"`
 	CA     string `env:"CARESPHERE_TLS_CA"`
+	// ControlPlane hands out the route table; RoutePub verifies it, Cert and Key are shown to it.
+	ControlPlane string `env:"CARESPHERE_CONTROLPLANE_URL"`
+	RoutePub     string `env:"CARESPHERE_ROUTE_PUB"`
+	Cert         string `env:"CARESPHERE_TLS_CERT"`
+	Key          string `env:"CARESPHERE_TLS_KEY"`
 }
 
 func censusCmd() *cobra.Command {
@@ -43,7 +49,7 @@ func censusCmd() *cobra.Command {
 	)
 	cmd := &cobra.Command{
 		Use:   "census",
-		Short: "Account for every schema, role, credential, key, prefix and identity",
+		Short: "Account for every schema, role, credential, key, prefix, identity and route",
 		Long: `Account for everything that a cell holds of organizations: schemas, login roles,
 credentials, keys and storage prefixes. What belongs to nobody and what a live
 organization lacks is printed; nothing is changed.
@@ -52,7 +58,9 @@ It reads the environment of the provisioner: CARESPHERE_CONTROL_DSN,
 CARESPHERE_CELL_OWNER_DSN, CARESPHERE_CELL_ID, CARESPHERE_KMS, CARESPHERE_BLOB.
 With CARESPHERE_KRATOS_ADMIN_URL and CARESPHERE_TLS_CA it also compares the customers'
 identities with the accounts; one that a sign-up made less than --settle ago may have
-none yet.
+none yet. With CARESPHERE_CONTROLPLANE_URL, CARESPHERE_ROUTE_PUB and the provisioner's
+certificate it holds the route table against what each organization's state, agreement
+and key allow.
 
 Exit status: 0 all accounted for, 1 not, 2 wrong use.`,
 		Example: "  caresphere census\n  caresphere census --json",
@@ -120,6 +128,15 @@ func takeCensus(ctx context.Context, s censusSettings, settle time.Duration) (ce
 			return census.Report{}, err
 		}
 		c.Identities = people
+	}
+	if s.ControlPlane != "" {
+		conf, err := httpx.ClientTLS(s.CA, s.Cert, s.Key, "controlplane")
+		if err != nil {
+			return census.Report{}, err
+		}
+		if c.Routes, err = routes.Reader(s.ControlPlane, s.RoutePub, conf); err != nil {
+			return census.Report{}, err
+		}
 	}
 	return census.Take(ctx, c)
 }

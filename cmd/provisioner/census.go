@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"time"
@@ -9,13 +10,31 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/caresphere/caresphere/controlplane/census"
+	"github.com/caresphere/caresphere/internal/httpx"
 	"github.com/caresphere/caresphere/internal/obs"
 	"github.com/caresphere/caresphere/internal/pause"
+	"github.com/caresphere/caresphere/internal/routes"
 )
 
 // censusSettings say how often everything that the cell holds is accounted for.
 type censusSettings struct {
 	Every time.Duration `env:"CARESPHERE_CENSUS_EVERY" default:"24h"`
+	// ControlPlane hands out the route table, and RoutePub is the file with the key that
+	// it is signed by. Without the address no route is looked at.
+	ControlPlane string `env:"CARESPHERE_CONTROLPLANE_URL"`
+	RoutePub     string `env:"CARESPHERE_ROUTE_PUB"`
+}
+
+// routes returns what reads the route table, nil without an address.
+func (s settings) routes() (census.Routes, error) {
+	if s.Census.ControlPlane == "" {
+		return nil, nil
+	}
+	conf, err := httpx.ClientTLS(s.TLSCA, s.TLSCert, s.TLSKey, "controlplane")
+	if err != nil {
+		return nil, fmt.Errorf("preparing calls of the control plane: %w", err)
+	}
+	return routes.Reader(s.Census.ControlPlane, s.Census.RoutePub, conf)
 }
 
 // censusTime bounds one census.

@@ -76,6 +76,10 @@ func run(ctx context.Context, s settings) error {
 	if err != nil {
 		return err
 	}
+	table, err := s.routes()
+	if err != nil {
+		return err
+	}
 	queue, err := p.Client(o.Log, prover)
 	if err != nil {
 		return fmt.Errorf("making the job client: %w", err)
@@ -97,7 +101,7 @@ func run(ctx context.Context, s settings) error {
 		o.Log.InfoContext(gctx, "working", "cell", s.CellID)
 		g.Go(func() error { prover.Schedule(gctx, queue); return nil })
 		g.Go(func() error {
-			countAll(gctx, s.Census.Every, census.Config{Control: pools.control, Cell: pools.owner, CellID: s.CellID, Keys: keys, Objects: objects}, o)
+			countAll(gctx, s.Census.Every, census.Config{Control: pools.control, Cell: pools.owner, CellID: s.CellID, Keys: keys, Objects: objects, Routes: table}, o)
 			return nil
 		})
 		p.Watch(gctx, queue)

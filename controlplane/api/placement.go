@@ -47,7 +47,7 @@ func RegisterPlacement(api huma.API, feed RouteFeed, workers WorkerRegistry) {
 	tags := []string{"Placement"}
 	huma.Register(api, huma.Operation{OperationID: "get-routes", Method: http.MethodGet, Path: "/internal/v1/routes", Tags: tags,
 		Summary: "The signed route table, as soon as it is newer than the one at hand", Security: httpx.Public(),
-		Middlewares: huma.Middlewares{peer("router", "dataplane")}, Responses: answer("text/plain", "The signed table."),
+		Middlewares: huma.Middlewares{peer("router", "dataplane", "provisioner")}, Responses: answer("text/plain", "The signed table."),
 	}, func(ctx context.Context, in *routesInput) (*routesOutput, error) {
 		httpx.Unbounded(ctx)
 		doc, err := feed.Next(ctx, in.After, placement.LongPoll)

@@ -40,6 +40,10 @@ type Config struct {
 	// old one without an account must be to count.
 	Identities Identities
 	Settle     time.Duration
+	// Routes is optional: without it, no route is looked at. What is wrong with one is
+	// looked at again after RouteSettle; zero is 5 seconds.
+	Routes      Routes
+	RouteSettle time.Duration
 }
 
 // Kind is a sort of thing that belongs to one organization each.
@@ -56,6 +60,8 @@ const (
 	Fence      Kind = "fence"
 	// Identity belongs to an account of any cell's organization.
 	Identity Kind = "identity"
+	// Route is what routers and workers are told: whom they may serve, and where.
+	Route Kind = "route"
 )
 
 // needed are the kinds that an organization past provisioning must have.
@@ -129,6 +135,11 @@ func Take(ctx context.Context, c Config) (Report, error) {
 	report.Findings = append(c.tooMany(things, after), c.tooFew(things, before, after)...)
 	if c.Identities != nil {
 		if err := c.people(ctx, &report); err != nil {
+			return Report{}, err
+		}
+	}
+	if c.Routes != nil {
+		if err := c.paths(ctx, &report); err != nil {
 			return Report{}, err
 		}
 	}

@@ -1,6 +1,6 @@
 // Package census accounts for everything that a cell holds of organizations:
 // schemas, login roles, credentials, context keys, keys in the KMS, prefixes in the
-// object store. Each must belong to an organization that may have it, and each
+// object store, routes. Each must belong to an organization that may have it, and each
 // organization that is past provisioning must have all of them.
 //
 // It owns the comparison and nothing that it compares. It trusts the control

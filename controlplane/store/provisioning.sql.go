@@ -7,6 +7,7 @@ package store
 
 import (
 	"context"
+	"time"
 
 	"github.com/caresphere/caresphere/tenants"
 )
@@ -98,6 +99,57 @@ func (q *Queries) CensusOrganizations(ctx context.Context) ([]CensusOrganization
 			&i.State,
 			&i.Cell,
 			&i.Unfinished,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const censusRoutes = `-- name: CensusRoutes :many
+SELECT o.id, o.slug, o.state, o.key_alive, coalesce(o.cell_id, '') AS cell,
+       b.id AS baa_id, b.state AS baa_state, b.executed_at, b.expires_at
+FROM organization o
+LEFT JOIN baa b ON b.organization_id = o.id AND b.state = 'executed'
+ORDER BY o.id
+`
+
+type CensusRoutesRow struct {
+	ID         tenants.ID
+	Slug       string
+	State      string
+	KeyAlive   bool
+	Cell       string
+	BaaID      *tenants.ID
+	BaaState   *string
+	ExecutedAt *time.Time
+	ExpiresAt  *time.Time
+}
+
+// What each organization's route rests on, and where it must lead.
+func (q *Queries) CensusRoutes(ctx context.Context) ([]CensusRoutesRow, error) {
+	rows, err := q.db.Query(ctx, censusRoutes)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []CensusRoutesRow{}
+	for rows.Next() {
+		var i CensusRoutesRow
+		if err := rows.Scan(
+			&i.ID,
+			&i.Slug,
+			&i.State,
+			&i.KeyAlive,
+			&i.Cell,
+			&i.BaaID,
+			&i.BaaState,
+			&i.ExecutedAt,
+			&i.ExpiresAt,
 		); err != nil {
 			return nil, err
 		}

@@ -111,8 +111,9 @@ func (s *services) provisionerEnv(cfg Config) map[string]string {
 		"CELL_SEALER_DSN": s.postgres.DSN(CellDatabase, "cell_sealer"),
 		"AUDIT_KEY":       cfg.Path("keys", "audit.key"),
 		"TENANT_CA_CERT":  s.keys.tenantCA.CertPath(), "TENANT_CA_KEY": s.keys.tenantCA.KeyPath(),
-		"PROBE_KEY":     cfg.Path("keys", "probe.key"),
-		"ISOLATION_KEY": cfg.Path("keys", "isolation.key"),
+		"PROBE_KEY":        cfg.Path("keys", "probe.key"),
+		"ISOLATION_KEY":    cfg.Path("keys", "isolation.key"),
+		"CONTROLPLANE_URL": cfg.URL(PortControlPlane), "ROUTE_PUB": cfg.Path("keys", "route.pub"),
 	}
 	s.objectsEnv(cfg, env)
 	s.paymentsEnv(cfg, env)

@@ -3,12 +3,8 @@ package routes
 import (
 	"context"
 	"errors"
-	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
-	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -101,27 +97,13 @@ func (p *Poller) Heard() time.Time {
 func (p *Poller) poll(ctx context.Context, after int64, timeout time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	url := strings.TrimSuffix(p.URL, "/") + Path + "?after=" + strconv.FormatInt(after, 10)
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	doc, err := ask(ctx, p.Client, p.URL, after)
 	if err != nil {
-		return fmt.Errorf("asking for the route table: %w", err)
+		return err
 	}
-	resp, err := p.Client.Do(req)
-	if err != nil {
-		return fmt.Errorf("asking for the route table: %w", err)
-	}
-	defer func() { _ = resp.Body.Close() }()
-	switch resp.StatusCode {
-	case http.StatusNoContent:
+	if doc == nil {
 		p.heard.Store(time.Now().UnixNano())
 		return nil
-	case http.StatusOK:
-	default:
-		return fmt.Errorf("asking for the route table: status %d", resp.StatusCode)
-	}
-	doc, err := io.ReadAll(io.LimitReader(resp.Body, MaxDocument+1))
-	if err != nil {
-		return fmt.Errorf("reading the route table: %w", err)
 	}
 	newer, err := p.Store.Put(doc)
 	if err != nil {

@@ -149,3 +149,11 @@ SELECT o.id, o.slug, o.state, coalesce(o.cell_id, '') AS cell,
        (SELECT count(*) FROM provisioning_step s WHERE s.organization_id = o.id AND s.state <> 'done')::int AS unfinished
 FROM organization o
 ORDER BY o.id;
+
+-- name: CensusRoutes :many
+-- What each organization's route rests on, and where it must lead.
+SELECT o.id, o.slug, o.state, o.key_alive, coalesce(o.cell_id, '') AS cell,
+       b.id AS baa_id, b.state AS baa_state, b.executed_at, b.expires_at
+FROM organization o
+LEFT JOIN baa b ON b.organization_id = o.id AND b.state = 'executed'
+ORDER BY o.id;

@@ -3,9 +3,9 @@ package prove
 // Census accounts for everything that a cell holds.
 var Census = declare(Figure{
 	Area: Faults, Name: "census", Promises: "I1 L5",
-	Tried: "schemas, roles, credentials, keys, prefixes and identities accounted for after faults", Found: "that belong to nobody or are missing",
-	Least: 20, Nightly: 1000, Plants: 13,
-	By: []string{provisionerTests + "TestACensusNamesWhatIsNotAccountedFor", provisionerTests + "TestKilledInAWriteItResumes",
+	Tried: "schemas, roles, credentials, keys, prefixes, identities and routes accounted for after faults", Found: "that belong to nobody, are missing or lead astray",
+	Least: 20, Nightly: 1000, Plants: 22,
+	By: []string{provisionerTests + "TestACensusNamesWhatIsNotAccountedFor", provisionerTests + "TestACensusNamesRoutesThatAreWrong", provisionerTests + "TestKilledInAWriteItResumes",
 		provisionerTests + "TestKilledAtAnyMomentItResumes", "./cmd/e2e TestACensusAccountsForIdentities"},
 })
 
