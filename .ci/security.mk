@@ -48,6 +48,13 @@ lint-sql: ## squawk on the migrations, dblint on the databases that they make
 	.ci/squawk $(SQUAWK)
 	CARESPHERE_DBLINT='$(DBLINT)' $(HARNESS) -- go test -tags dblint -count=1 -run TestSchemasPassTheLinter ./cmd/e2e
 
+# A script of Debian's, not built here: apt-get install testssl.sh.
+TESTSSL ?= $(or $(shell command -v testssl),$(shell command -v testssl.sh))
+.PHONY: tls
+tls: ## testssl.sh on the public listeners, and on one that it must find fault with
+	@test -n '$(TESTSSL)' || { echo 'testssl.sh is not installed: apt-get install testssl.sh'; exit 1; }
+	CARESPHERE_TESTSSL='$(TESTSSL)' $(HARNESS) -- go test -tags testssl -count=1 -v -timeout 30m -run TestTestsslFindsNothing ./cmd/e2e
+
 .PHONY: openapi
 openapi: ## write docs/openapi from the programs' own descriptions
 	CARESPHERE_WRITE_OPENAPI=1 go test -count=1 -run 'TestTheKeptDescription' ./cmd/controlplane ./dataplane/api
