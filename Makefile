@@ -56,7 +56,8 @@ fuzz: ## run each fuzz target of the code for a while (FUZZTIME=10s)
 bench: ## measure the hot paths
 	$(HARNESS) -- go test -p 1 -timeout 40m -run '^$$' -bench . $(ARGS) $(BENCH)
 
-# How many tenants to measure at, ascending; docs/scale.md says what it gave.
+# How many tenants to measure at, ascending; docs/scale.md says what it gave. With a folder
+# in CARESPHERE_SCALE_KEEP the tenants stay, and the next run goes on with them.
 SIZES ?= 10,1000
 .PHONY: scale
 scale: ## measure a stack as its tenants grow (SIZES=10,1000,10000: hours)

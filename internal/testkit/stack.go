@@ -49,6 +49,10 @@ func SharedBuffers(size string) StackOption {
 	return func(v url.Values) { v.Set("buffers", size) }
 }
 
+// Kept asks for a stack whose state lies in a folder, stays there, and is gone on with if
+// it is there. The account of the database server has to get through to it.
+func Kept(folder string) StackOption { return func(v url.Values) { v.Set("kept", folder) } }
+
 // Proxied asks for a stack whose programs reach their servers through proxies in
 // which a test makes faults.
 func Proxied() StackOption { return func(v url.Values) { v.Set("proxied", "true") } }
@@ -57,7 +61,7 @@ func Proxied() StackOption { return func(v url.Values) { v.Set("proxied", "true"
 // organizations of their own, and start again what they stop.
 func Stack(t testing.TB, options ...StackOption) *RunningStack {
 	t.Helper()
-	params := url.Values{"full": {"false"}, "name": {"shared"}, "proxied": {"false"}, "disks": {"false"}, "buffers": {""}}
+	params := url.Values{"full": {"false"}, "name": {"shared"}, "proxied": {"false"}, "disks": {"false"}, "buffers": {""}, "kept": {""}}
 	for _, o := range options {
 		o(params)
 	}
@@ -190,6 +194,9 @@ func (h *Host) startStack(ctx context.Context, params url.Values) (any, error) {
 	}
 	h.onClose(func(context.Context) error { release(); return nil })
 	layout := devstack.Layout{State: filepath.Join(h.dir, "stack-"+name+"-"+strconv.FormatBool(full)), Base: base}
+	if kept := params.Get("kept"); kept != "" {
+		layout.State = kept
+	}
 	cfg := devstack.Config{Layout: layout, Binaries: binaries, Cache: h.builder.Cache, Full: full, Volatile: true, Traces: true, SharedBuffers: params.Get("buffers"), Progress: h.builder.Progress}
 	api := ""
 	if yes("proxied") {

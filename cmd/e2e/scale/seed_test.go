@@ -3,6 +3,7 @@ package scale_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -30,24 +31,48 @@ func (n *tenant) schema() string { return tenants.SchemaName(n.id) }
 // batch is how many organizations are planted in a statement.
 const batch = 250
 
-// seed plants organizations with agreements in force, and has the provisioner take
-// their steps. It returns them when all are live and reachable.
-func (s *stack) seed(t testing.TB, n int) []*tenant {
+// seed brings a cell to its number of tenants: it plants organizations with agreements in
+// force, and has the provisioner take their steps. It returns all but the first known
+// when all are live and reachable, those that a kept stack had before among them.
+func (s *stack) seed(t testing.TB, f *figures, known int) []*tenant {
 	t.Helper()
 	control := s.superuser(t, devstack.ControlDatabase)
-	made := make([]*tenant, 0, n)
-	for len(made) < n {
+	rows, err := control.Query(t.Context(), `SELECT id, slug FROM organization WHERE slug LIKE 's-%' ORDER BY id OFFSET $1`, known)
+	require.NoError(t, err)
+	there, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (*tenant, error) {
+		n := staffed()
+		return n, row.Scan(&n.id, &n.slug)
+	})
+	require.NoError(t, err)
+	require.LessOrEqual(t, known+len(there), f.Tenants, "the stack that is kept has more tenants than that")
+	all := slices.Grow(there, f.Tenants-known-len(there))
+	begun := time.Now()
+	for known+len(all) < f.Tenants {
 		some := make([]*tenant, 0, batch)
-		for range min(batch, n-len(made)) {
-			id := tenants.NewID()
-			some = append(some, &tenant{id: id, slug: "s-" + id.Hex()[12:], facility: tenants.NewID(), nurse: tenants.NewID(), token: "ory_st_" + tenants.NewID().Hex()})
+		for range min(batch, f.Tenants-known-len(all)) {
+			n := staffed()
+			n.id = tenants.NewID()
+			n.slug = "s-" + n.id.Hex()[12:]
+			some = append(some, n)
 		}
 		plant(t, control, some)
-		made = append(made, some...)
+		all = append(all, some...)
 	}
-	s.wait(t, control, time.Duration(n)*2*time.Second+2*time.Minute, "provisioned", `SELECT count(*) FROM organization WHERE slug LIKE 's-%' AND (state <> 'live' OR gate_applied < gate_version)`)
-	return made
+	const notYet = `SELECT count(*) FROM organization WHERE slug LIKE 's-%' AND (state <> 'live' OR gate_applied < gate_version)`
+	require.NoError(t, control.QueryRow(t.Context(), notYet).Scan(&f.New))
+	s.wait(t, control, time.Duration(f.New)*4*time.Second+2*time.Minute, "provisioned", notYet)
+	f.Provisioning = time.Since(begun)
+	t.Logf("%d tenants: provisioned %d in %s", f.Tenants, f.New, f.Provisioning)
+	return all
 }
+
+// staffed is a tenant with the names of a facility, of a nurse and of her session.
+func staffed() *tenant {
+	return &tenant{facility: tenants.NewID(), nurse: tenants.NewID(), token: "ory_st_" + tenants.NewID().Hex()}
+}
+
+// mail is the nurse's address: a kept stack has those of earlier runs.
+func (n *tenant) mail() string { return n.slug + "-" + n.nurse.Hex()[20:] + "@example.com" }
 
 // plant writes what sign-up, signatures and countersignature would have left.
 func plant(t testing.TB, control *pgx.Conn, some []*tenant) {
@@ -90,13 +115,14 @@ func (s *stack) staff(t testing.TB, some []*tenant) {
 		}
 		schema := tenants.SchemaName(n.id)
 		var b pgx.Batch
-		b.Queue(`INSERT INTO `+schema+`.facility (id, name) VALUES ($1, 'North')`, n.facility)
-		b.Queue(`INSERT INTO `+schema+`.member (identity_id, email, name, role) VALUES ($1, $2, 'A Nurse', 'nurse')`, n.nurse, n.slug+"-nurse@example.com")
+		b.Queue(`INSERT INTO `+schema+`.facility (id, name) VALUES ($1, $2)`, n.facility, "North "+n.facility.Hex()[20:])
+		b.Queue(`INSERT INTO `+schema+`.member (identity_id, email, name, role) VALUES ($1, $2, 'A Nurse', 'nurse')`, n.nurse, n.mail())
 		b.Queue(`INSERT INTO `+schema+`.member_facility (identity_id, facility_id, assigned_by) VALUES ($1, $2, $1)`, n.nurse, n.facility)
 		require.NoError(t, cell.SendBatch(t.Context(), &b).Close(), n.slug)
 	}
-	var people, sessions, organizations, slugs, tokens []string
+	var people, sessions, organizations, slugs, mails, tokens []string
 	for _, n := range some {
+		mails = append(mails, n.mail())
 		people, sessions, organizations = append(people, n.nurse.String()), append(sessions, tenants.NewID().String()), append(organizations, n.id.String())
 		slugs, tokens = append(slugs, n.slug), append(tokens, n.token)
 	}
@@ -105,14 +131,14 @@ func (s *stack) staff(t testing.TB, some []*tenant) {
 		args []any
 	}{
 		{`INSERT INTO identities SELECT (jsonb_populate_record(NULL::identities, to_jsonb(i) || jsonb_build_object('id', o.person,
-			'traits', jsonb_build_object('email', o.slug || '-nurse@example.com', 'name', 'A Nurse'),
+			'traits', jsonb_build_object('email', o.mail, 'name', 'A Nurse'),
 			'metadata_public', jsonb_build_object('organization_id', o.organization, 'slug', o.slug)))).*
-			FROM identities AS i, unnest($2::text[], $3::text[], $4::text[]) AS o(person, organization, slug) WHERE i.id = $1`,
-			[]any{s.template.identity, people, organizations, slugs}},
+			FROM identities AS i, unnest($2::text[], $3::text[], $4::text[], $5::text[]) AS o(person, organization, slug, mail) WHERE i.id = $1`,
+			[]any{s.template.identity, people, organizations, slugs, mails}},
 		{`INSERT INTO identity_verifiable_addresses SELECT (jsonb_populate_record(NULL::identity_verifiable_addresses, to_jsonb(a) || jsonb_build_object('id', gen_random_uuid(),
-			'identity_id', o.person, 'value', o.slug || '-nurse@example.com'))).*
-			FROM identity_verifiable_addresses AS a, unnest($2::text[], $3::text[]) AS o(person, slug) WHERE a.identity_id = $1`,
-			[]any{s.template.identity, people, slugs}},
+			'identity_id', o.person, 'value', o.mail))).*
+			FROM identity_verifiable_addresses AS a, unnest($2::text[], $3::text[]) AS o(person, mail) WHERE a.identity_id = $1`,
+			[]any{s.template.identity, people, mails}},
 		{`INSERT INTO sessions SELECT (jsonb_populate_record(NULL::sessions, to_jsonb(x) || jsonb_build_object('id', o.session, 'identity_id', o.person,
 			'token', o.token, 'logout_token', o.session, 'expires_at', now() + interval '1 day'))).*
 			FROM sessions AS x, unnest($2::text[], $3::text[], $4::text[]) AS o(session, person, token) WHERE x.id = $1`,
