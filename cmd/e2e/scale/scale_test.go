@@ -111,11 +111,13 @@ func BenchmarkScale(b *testing.B) {
 	sizes := sizes(t)
 	s := &stack{RunningStack: testkit.Stack(t, testkit.Named("scale"), testkit.SharedBuffers(buffers), testkit.Kept(os.Getenv(keepEnv)))}
 	s.roots = s.Roots(t)
-	s.template = s.model(t)
 	var all []*tenant
 	for _, size := range sizes {
 		f := figures{Tenants: size}
 		fresh := s.seed(t, &f, len(all))
+		if s.operator == nil { // after those who wait, who would be provisioned before the model
+			s.template = s.model(t)
+		}
 		s.staff(t, fresh)
 		all = append(all, fresh...)
 		s.measure(t, &f, all, fresh[:min(firsts, len(fresh))])

@@ -42,6 +42,23 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	return m
 }
 
+// register adds what is known of the units.
+func (s *Sealer) register(r prometheus.Registerer) {
+	if r == nil {
+		return
+	}
+	r.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "caresphere_audit_look_age_seconds",
+		Help: "How long ago the log that waits longest was held against its anchor."}, func() float64 {
+		var longest time.Duration
+		for _, u := range s.units {
+			u.mu.Lock()
+			longest = max(longest, u.paced.unlooked(u.known, u.since, time.Now()))
+			u.mu.Unlock()
+		}
+		return longest.Seconds()
+	}))
+}
+
 func (m *metrics) observe(l audit.Log, r Result, err error, took time.Duration) {
 	m.sealed.Add(float64(r.Sealed))
 	m.took.Observe(took.Seconds())

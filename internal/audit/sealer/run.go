@@ -34,7 +34,8 @@ type Config struct {
 	Key string
 	// Debounce gathers notifications; 400 ms. Sweep is how often it is asked, without a
 	// notification, which logs have entries that are not sealed; 40 s. Whole is in what
-	// time each log is held against its anchor even when it has none; 15 sweeps.
+	// time each log is held against its anchor even when it has none; 15 sweeps, longer
+	// where that would take more than a tenth of the time.
 	// Timeout ends the sealing of one log; 1 min.
 	Debounce, Sweep, Whole, Timeout time.Duration
 	// Workers seal at a time in each source; 4. Batch is the most entries in one transaction.
@@ -68,8 +69,10 @@ func New(cfg Config) (*Sealer, error) {
 	for _, src := range cfg.Sources {
 		s.units = append(s.units, &unit{s: s, src: src, signer: signer, verifier: verifier,
 			known: map[string]audit.Log{}, dirty: map[string]time.Time{}, swept: map[string]bool{}, running: map[string]bool{}, looks: map[string]bool{}, whole: map[string]int64{},
-			wake: make(chan struct{}, 1), slots: make(chan struct{}, cfg.Workers)})
+			paced: paced{due: map[string]bool{}, begun: map[string]time.Time{}}, since: time.Now(),
+			wake: make(chan struct{}, 1), ask: make(chan struct{}, 1), slots: make(chan struct{}, cfg.Workers)})
 	}
+	s.register(cfg.Registerer)
 	return s, nil
 }
 
@@ -107,7 +110,7 @@ type unit struct {
 	mu      sync.Mutex
 	known   map[string]audit.Log // by tag
 	dirty   map[string]time.Time // tags to seal, and from when on
-	swept   map[string]bool      // tags to look at once nothing is left to seal
+	swept   map[string]bool      // tags to look at once nothing is left to seal: something may be
 	running map[string]bool      // tags being sealed
 	looks   map[string]bool      // of these, whose whole look it is
 	listed  bool                 // known was read once
@@ -115,13 +118,16 @@ type unit struct {
 	met     time.Time            // when an unknown tag last had the list read, or will have
 	meeting bool                 // it will have
 	wake    chan struct{}
+	ask     chan struct{} // has the sweep ask all logs at once
 	slots   chan struct{}
 	work    sync.WaitGroup
 	counts  map[string]count // by tag; the sweep's own
 	whole   map[string]int64 // by tag: the size of a log that was sealed to its end
+	paced   paced
+	since   time.Time // when the unit was made
 }
 
-// listen marks a log dirty for each notification, and all of them after a
+// listen marks a log dirty for each notification, and has all of them asked after a
 // reconnect, for what was missed.
 func (u *unit) listen(ctx context.Context) {
 	for ctx.Err() == nil {
@@ -142,7 +148,7 @@ func (u *unit) listenOnce(ctx context.Context) error {
 	if _, err := conn.Exec(ctx, "LISTEN "+audit.Channel); err != nil {
 		return fmt.Errorf("listening: %w", err)
 	}
-	u.markAll(ctx)
+	u.missed(ctx)
 	for {
 		n, err := conn.WaitForNotification(ctx)
 		if err != nil {
@@ -159,14 +165,15 @@ func (u *unit) listenOnce(ctx context.Context) error {
 	}
 }
 
-func (u *unit) markAll(ctx context.Context) {
+// missed has every log asked for what no notification told of, and looked at as the pace
+// allows.
+func (u *unit) missed(ctx context.Context) {
 	u.refresh(ctx)
-	u.mu.Lock()
-	for tag := range u.known {
-		u.swept[tag] = true
+	u.duePart(0, 1)
+	select {
+	case u.ask <- struct{}{}:
+	default: // it is going to
 	}
-	u.mu.Unlock()
-	u.signal()
 }
 
 func (u *unit) mark(tag string) {
@@ -255,6 +262,17 @@ func (u *unit) next(now time.Time) (l audit.Log, ok bool, wait time.Duration) {
 			return l, true, 0
 		}
 	}
+	tag, left := u.paced.choose(now, u.running)
+	if tag != "" {
+		if l, ok = u.begin(tag); ok {
+			u.looks[tag] = true
+			return l, true, 0
+		}
+		u.paced.now = ""
+	}
+	if left > 0 && (wait == 0 || left < wait) {
+		wait = left
+	}
 	return l, false, wait
 }
 
@@ -274,12 +292,12 @@ func (u *unit) seal(ctx context.Context, l audit.Log) {
 	u.mu.Lock()
 	recent := time.Duration(0)
 	if u.looks[tag] {
-		// Each look begins before the one before it.
-		recent = 2 * u.s.cfg.Whole
+		recent = u.paced.recent(tag, u.s.cfg.Whole, start)
 	}
 	u.mu.Unlock()
 	r, err := Log{Log: l, Pool: u.src.Pool, Anchor: u.src.Anchor, Signer: u.signer, Verifier: u.verifier, Batch: u.s.cfg.Batch, Recent: recent}.Seal(sctx)
 	u.mu.Lock()
+	u.paced.ended(tag, u.looks[tag], err == nil, start, time.Now())
 	delete(u.running, tag)
 	delete(u.looks, tag)
 	delete(u.whole, tag)

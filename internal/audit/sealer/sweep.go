@@ -8,11 +8,11 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/caresphere/caresphere/internal/audit"
-	"github.com/caresphere/caresphere/internal/pause"
 	"github.com/caresphere/caresphere/internal/pg"
 )
 
@@ -25,26 +25,48 @@ func (u *unit) sweep(ctx context.Context) {
 	parts := max(1, uint32(u.s.cfg.Whole/u.s.cfg.Sweep))
 	for turn := rand.Uint32N(parts); ctx.Err() == nil; turn++ { //nolint:gosec // nothing secret depends on it
 		// Jitter keeps several sealers from looking at the same moment.
-		_ = pause.For(ctx, u.s.cfg.Sweep/2+rand.N(u.s.cfg.Sweep)) //nolint:gosec // nothing secret depends on it
-		u.refresh(ctx)
-		u.markPart(turn%parts, parts)
+		next := time.NewTimer(u.s.cfg.Sweep/2 + rand.N(u.s.cfg.Sweep)) //nolint:gosec // nothing secret depends on it
+		select {
+		case <-ctx.Done():
+		case <-next.C:
+			u.refresh(ctx)
+			u.duePart(turn%parts, parts)
+		case <-u.ask:
+			// Each log's own tables are asked, whatever is known of it.
+			u.counts = nil
+			u.mu.Lock()
+			clear(u.whole)
+			u.mu.Unlock()
+		}
+		next.Stop()
 		if err := u.markBehind(ctx); err != nil && ctx.Err() == nil {
 			u.s.cfg.Logger.WarnContext(ctx, "audit sealer cannot look for unsealed entries", "error", err)
 			// What cannot be asked in one is looked at one by one.
-			u.markPart(0, 1)
+			u.sweepAll()
 		}
 	}
 }
 
-// markPart marks one of so many parts of the logs for a whole look.
-func (u *unit) markPart(part, parts uint32) {
+// duePart has one of so many parts of the logs looked at, as the pace allows.
+func (u *unit) duePart(part, parts uint32) {
 	u.mu.Lock()
+	u.paced.forget(u.known)
 	for tag := range u.known {
 		h := fnv.New32a()
 		_, _ = h.Write([]byte(tag))
 		if h.Sum32()%parts == part {
-			u.swept[tag] = true
+			u.paced.due[tag] = true
 		}
+	}
+	u.mu.Unlock()
+	u.signal()
+}
+
+// sweepAll marks every log for a look without rest: each may have something to seal.
+func (u *unit) sweepAll() {
+	u.mu.Lock()
+	for tag := range u.known {
+		u.swept[tag] = true
 	}
 	u.mu.Unlock()
 	u.signal()
