@@ -43,14 +43,12 @@ func once[T any](what string, payer Payer, find func() (T, bool, error), create 
 	return made, tenants.NewError(tenants.KindUnavailable, "the payment provider repeats its failures")
 }
 
-// kept tells whether an error is Stripe's answer to an earlier request of the key, or says
-// that the earlier request was another.
+// kept tells whether an error is Stripe's answer to an earlier request of the key. One that
+// says that the key is in use, or was used for something else, is not: what that request
+// makes may not be found yet.
 func kept(err error) bool {
 	var se *stripe.Error
-	if !errors.As(err, &se) {
-		return false
-	}
-	return se.Type == stripe.ErrorTypeIdempotency || se.LastResponse != nil && se.LastResponse.Header.Get("Idempotent-Replayed") == "true"
+	return errors.As(err, &se) && se.LastResponse != nil && se.LastResponse.Header.Get("Idempotent-Replayed") == "true"
 }
 
 // stamp gives a request its deadline, its idempotency key and its metadata.

@@ -19,11 +19,12 @@ import (
 // answer that is kept for its key, and a key that was forgotten.
 type ledger struct {
 	mu sync.Mutex
-	// fail answers so many creations with a server error; lose makes one and does not answer.
-	fail, lose int
-	kept       map[string]kept500
-	made       map[string][]map[string]any
-	asked      []string
+	// fail answers so many creations with a server error; lose makes one and does not answer;
+	// busy says that another request has the key.
+	fail, lose, busy int
+	kept             map[string]kept500
+	made             map[string][]map[string]any
+	asked            []string
 }
 
 type kept500 struct {
@@ -59,6 +60,11 @@ func (l *ledger) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if old, ok := l.kept[key]; ok {
 			w.Header().Set("Idempotent-Replayed", "true")
 			answer(old.status, old.body)
+			return
+		}
+		if l.busy > 0 {
+			l.busy--
+			answer(http.StatusConflict, map[string]any{"error": map[string]any{"type": "idempotency_error", "code": "idempotency_key_in_use", "message": "in use"}})
 			return
 		}
 		if l.fail > 0 {
@@ -120,6 +126,19 @@ func TestAKeptFailureIsNotForADay(t *testing.T) {
 	suffix := "-" + who.OrganizationID.String()
 	require.Equal(t, []string{"caresphere-customer" + suffix, "caresphere-customer" + suffix, "caresphere-customer" + suffix + "-1",
 		"caresphere-subscription" + suffix, "caresphere-subscription" + suffix, "caresphere-subscription" + suffix + "-1"}, l.asked)
+}
+
+// TestAKeyInUseIsNotGivenUp: what the other request makes may not be found yet.
+func TestAKeyInUseIsNotGivenUp(t *testing.T) {
+	l, p := newLedger(t)
+	who := payer()
+	l.busy = 1
+	_, err := p.Customer(ctx, who)
+	require.Equal(t, tenants.KindUnavailable, tenants.KindOf(err))
+	_, err = p.Customer(ctx, who)
+	require.NoError(t, err)
+	key := "caresphere-customer-" + who.OrganizationID.String()
+	require.Equal(t, []string{key, key}, l.asked)
 }
 
 // TestWhatWasMadeIsFoundAfterItsKey: the answer was lost, and the key is forgotten.

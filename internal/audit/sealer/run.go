@@ -263,12 +263,12 @@ func (u *unit) next(now time.Time) (l audit.Log, ok bool, wait time.Duration) {
 		}
 	}
 	tag, left := u.paced.choose(now, u.running)
-	if tag != "" {
+	for ; tag != ""; tag, left = u.paced.choose(now, u.running) {
 		if l, ok = u.begin(tag); ok {
 			u.looks[tag] = true
 			return l, true, 0
 		}
-		u.paced.now = ""
+		u.paced.now = "" // it is gone
 	}
 	if left > 0 && (wait == 0 || left < wait) {
 		wait = left
