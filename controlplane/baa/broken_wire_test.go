@@ -2,9 +2,7 @@ package baa_test
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -39,14 +37,8 @@ func TestEachBrokenConnectionLeavesAllOrNothing(t *testing.T) {
 	for at := 1; at <= n; at++ {
 		all = append(all, place{testkit.Lost, at}, place{testkit.Unanswered, at})
 	}
-	if !prove.Nightly() {
-		seed := uint64(time.Now().UnixNano())
-		t.Logf("drawn with seed %d of %d", seed, len(all))
-		rand.New(rand.NewPCG(seed, 0)).Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
-		all = all[:30]
-	}
 	tried, wrong := 0, 0
-	for i, p := range all {
+	for i, p := range prove.Draw(t, all, 30) {
 		wire.Break(p.how, p.at)
 		if err := throughItsLife(t, w, fmt.Sprintf("broken-%d", i)); err != nil {
 			wrong++

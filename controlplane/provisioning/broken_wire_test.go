@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -69,14 +67,8 @@ func TestEachBrokenConnectionIsTakenUpAgain(t *testing.T) {
 			all = append(all, place{name, testkit.Lost, at}, place{name, testkit.Unanswered, at})
 		}
 	}
-	if !prove.Nightly() {
-		seed := uint64(time.Now().UnixNano())
-		t.Logf("drawn with seed %d of %d", seed, len(all))
-		rand.New(rand.NewPCG(seed, 0)).Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
-		all = all[:20]
-	}
 	tried, wrong := 0, 0
-	for _, p := range all {
+	for _, p := range prove.Draw(t, all, 20) {
 		switch err := b.throughABreak(t, wires, p.wire, p.how, p.at); {
 		case errors.Is(err, errPassed):
 			t.Logf("%s, message %d (%s): %v", p.wire, p.at, p.how, err)

@@ -5,11 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -42,13 +40,7 @@ func failures(t *testing.T, databases map[string]*testkit.Writes, usual int) (al
 			}
 		}
 	}
-	if prove.Nightly() {
-		return all
-	}
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("drawn with seed %d of %d", seed, len(all))
-	rand.New(rand.NewPCG(seed, 0)).Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
-	return all[:usual]
+	return prove.Draw(t, all, usual)
 }
 
 // TestEachFailedWriteIsTakenUpAgain makes writes of provisioning fail, one at a time:
