@@ -15,6 +15,6 @@ func Draw[T any](t testing.TB, all []T, usual int) []T {
 	}
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("drawn with seed %d of %d", seed, len(all))
-	rand.New(rand.NewPCG(seed, 0)).Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+	rand.New(rand.NewPCG(seed, 0)).Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] }) //nolint:gosec // no secret
 	return all[:usual]
 }
