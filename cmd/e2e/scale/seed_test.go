@@ -126,6 +126,10 @@ func (s *stack) staff(t testing.TB, some []*tenant) {
 		people, sessions, organizations = append(people, n.nurse.String()), append(sessions, tenants.NewID().String()), append(organizations, n.id.String())
 		slugs, tokens = append(slugs, n.slug), append(tokens, n.token)
 	}
+	// What her invitation would have left: a worker tells the control plane of every member.
+	_, err := s.superuser(t, devstack.ControlDatabase).Exec(t.Context(), `INSERT INTO account (identity_id, organization_id, email, name)
+		SELECT p, o, m, 'A Nurse' FROM unnest($1::uuid[], $2::uuid[], $3::text[]) AS n(p, o, m)`, people, organizations, mails)
+	require.NoError(t, err)
 	for _, q := range []struct {
 		sql  string
 		args []any
