@@ -151,9 +151,16 @@ func TestSignUpsOfOneAddressAtTheSameMoment(t *testing.T) {
 	wg.Wait()
 	assert.Equal(t, 1, w.count(t, "SELECT count(*) FROM organization WHERE state = 'pending'"))
 	assert.Equal(t, 4, w.count(t, "SELECT count(*) FROM organization WHERE state = 'closed' AND slug LIKE '%~%'"))
-	_, flow, code := first.letter(first.email)
-	me := w.confirms(t, flow, code)
-	require.Equal(t, http.StatusOK, me.status, "%s", me.body)
+	// The one that is left need not be the one whose letter was written last.
+	var me reply
+	opened := 0
+	for _, l := range first.letters(first.email) {
+		if r := w.confirms(t, l.flow, l.code); r.status == http.StatusOK {
+			me = r
+			opened++
+		}
+	}
+	require.Equal(t, 1, opened, "letters that open anything")
 	assert.Equal(t, 1, w.count(t, "SELECT count(*) FROM account a JOIN organization o ON o.id = a.organization_id WHERE a.email = $1 AND o.state = 'pending' AND o.id = $2::text::uuid", first.email, me.at("organization.id")))
 }
 

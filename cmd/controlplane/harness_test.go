@@ -321,18 +321,32 @@ var (
 // letter returns the newest letter to the address from the outbox.
 func (p *person) letter(to string) (template, flow, code string) {
 	p.t.Helper()
+	newest := p.letters(to)[0]
+	return newest.template, newest.flow, newest.code
+}
+
+// letter is what a letter of the outbox says.
+type letter struct{ template, flow, code string }
+
+// letters are all letters to an address, the newest first.
+func (p *person) letters(to string) (all []letter) {
+	p.t.Helper()
 	r := p.get("/dev/outbox?to=" + url.QueryEscape(to))
 	require.Equal(p.t, http.StatusOK, r.status)
 	var list []struct{ Template, Body string }
 	require.NoError(p.t, json.Unmarshal(r.body, &list))
 	require.NotEmpty(p.t, list, "letters to %s", to)
-	if m := flowInLetter.FindStringSubmatch(list[0].Body); m != nil {
-		flow = m[1]
+	for _, one := range list {
+		l := letter{template: one.Template}
+		if m := flowInLetter.FindStringSubmatch(one.Body); m != nil {
+			l.flow = m[1]
+		}
+		if m := codeInLetter.FindStringSubmatch(one.Body); m != nil {
+			l.code = m[1]
+		}
+		all = append(all, l)
 	}
-	if m := codeInLetter.FindStringSubmatch(list[0].Body); m != nil {
-		code = m[1]
-	}
-	return list[0].Template, flow, code
+	return all
 }
 
 // count is how many rows the query finds, seen by the superuser.

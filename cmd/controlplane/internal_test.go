@@ -78,7 +78,7 @@ func TestInternalOperationsAreForThePlatformAlone(t *testing.T) {
 		{"DELETE", "/internal/v1/sessions/01920000-0000-7000-8000-000000000000", "router", "", "", 403},
 		{"PUT", "/internal/v1/accounts/01920000-0000-7000-8000-000000000000/standing", "provisioner", "application/json", "{}", 403},
 		{"PUT", "/internal/v1/workers/a", "router", "application/json", "{}", 403},
-		{"GET", "/internal/v1/routes", "provisioner", "", "", 403},
+		{"DELETE", "/internal/v1/workers/a", "provisioner", "", "", 403},
 		{"GET", "/internal/readyz", "router", "", "", 503},
 	} {
 		r := w.process(t, c.who).send(c.method, c.path, c.contentType, []byte(c.body))

@@ -75,15 +75,16 @@ func TestRoutersAndWorkersFollowTheRoutes(t *testing.T) {
 		headers                []string
 		want                   int
 	}{
-		"a router registers no worker":     {"router", http.MethodPut, "/internal/v1/workers/worker-a", worker, nil, 403},
-		"nor removes one":                  {"router", http.MethodDelete, "/internal/v1/workers/worker-a", "", nil, 403},
-		"the provisioner follows no route": {"provisioner", http.MethodGet, "/internal/v1/routes", "", nil, 403},
-		"what comes from outside":          {"router", http.MethodGet, "/internal/v1/routes", "", []string{"X-Real-Ip", "203.0.113.7"}, 404},
-		"a worker without an address":      {"dataplane", http.MethodPut, "/internal/v1/workers/worker-a", `{"cell_id":"main"}`, nil, 422},
-		"a worker without TLS":             {"dataplane", http.MethodPut, "/internal/v1/workers/worker-a", `{"cell_id":"main","url":"http://127.0.0.1:1"}`, nil, 422},
-		"a worker of no cell":              {"dataplane", http.MethodPut, "/internal/v1/workers/worker-a", `{"cell_id":"moon","url":"https://127.0.0.1:1"}`, nil, 409},
-		"a strange name":                   {"dataplane", http.MethodPut, "/internal/v1/workers/Worker", worker, nil, 422},
-		"a negative version":               {"router", http.MethodGet, "/internal/v1/routes?after=-1", "", nil, 422},
+		"a router registers no worker":   {"router", http.MethodPut, "/internal/v1/workers/worker-a", worker, nil, 403},
+		"nor removes one":                {"router", http.MethodDelete, "/internal/v1/workers/worker-a", "", nil, 403},
+		"the provisioner registers none": {"provisioner", http.MethodPut, "/internal/v1/workers/worker-a", worker, nil, 403},
+		"but accounts for the routes":    {"provisioner", http.MethodGet, "/internal/v1/routes", "", nil, 200},
+		"what comes from outside":        {"router", http.MethodGet, "/internal/v1/routes", "", []string{"X-Real-Ip", "203.0.113.7"}, 404},
+		"a worker without an address":    {"dataplane", http.MethodPut, "/internal/v1/workers/worker-a", `{"cell_id":"main"}`, nil, 422},
+		"a worker without TLS":           {"dataplane", http.MethodPut, "/internal/v1/workers/worker-a", `{"cell_id":"main","url":"http://127.0.0.1:1"}`, nil, 422},
+		"a worker of no cell":            {"dataplane", http.MethodPut, "/internal/v1/workers/worker-a", `{"cell_id":"moon","url":"https://127.0.0.1:1"}`, nil, 409},
+		"a strange name":                 {"dataplane", http.MethodPut, "/internal/v1/workers/Worker", worker, nil, 422},
+		"a negative version":             {"router", http.MethodGet, "/internal/v1/routes?after=-1", "", nil, 422},
 	} {
 		status, body := w.asPeer(t, c.cn, c.method, c.path, c.body, c.headers...)
 		assert.Equal(t, c.want, status, "%s: %s", name, body)
