@@ -13,6 +13,6 @@ var FailedWrites = declare(Figure{
 var BrokenConnections = declare(Figure{
 	Area: Faults, Name: "broken-connections", Promises: "L2 L5",
 	Tried: "connections broken at messages of provisioning and agreements, before the server had one or before its answer was back", Found: "that left half of something, or that a retry did not complete",
-	Least: 40, Nightly: 500, Plants: 2,
+	Least: 35, Nightly: 500, Plants: 2,
 	By: []string{"./controlplane/baa TestEachBrokenConnectionLeavesAllOrNothing", "./controlplane/provisioning TestEachBrokenConnectionIsTakenUpAgain"},
 })
