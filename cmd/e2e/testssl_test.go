@@ -25,7 +25,7 @@ type remark struct{ ID, Severity, Finding string }
 // accepted are what testssl remarks of a listener that is as it should be, and why.
 var accepted = map[string]string{
 	"cert_revocation":    "the local authority keeps no list; a public certificate names one",
-	"TLS_session_ticket": "they say that they live for seven days; Go changes their keys daily, and none is taken longer",
+	"TLS_session_ticket": "Go changes the keys of tickets daily and takes none after seven days",
 }
 
 // severe are the severities that testssl gives to what should be changed.
