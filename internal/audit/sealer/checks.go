@@ -113,7 +113,7 @@ func (c *Checks) Round(ctx context.Context) bool {
 			good, whole = good && !damaged && err == nil, whole && err == nil
 			// Thousands of logs one after the other would take requests their processor for an
 			// hour. A round is over within half of the time to the next.
-			_ = pause.For(ctx, min(lookRest*time.Since(begun), c.Every/2/time.Duration(len(logs))))
+			_ = pause.For(ctx, checkRest(time.Since(begun), c.Every, len(logs)))
 		}
 	}
 	m := &c.metrics
@@ -128,6 +128,11 @@ func (c *Checks) Round(ctx context.Context) bool {
 		m.finished = time.Now()
 	}
 	return good
+}
+
+// checkRest is how long to rest after a check of one of so many logs that took so long.
+func checkRest(took, every time.Duration, logs int) time.Duration {
+	return min(lookRest*took, every/2/time.Duration(logs))
 }
 
 func (c *Checks) one(ctx context.Context, u *unit, l audit.Log) (damaged bool, err error) {

@@ -77,3 +77,10 @@ func TestALookMeetsTheOneBeforeIt(t *testing.T) {
 	p.forget(map[string]audit.Log{"soon": {}})
 	require.Len(t, p.begun, 1)
 }
+
+// TestARoundOfChecksRestsAndEnds: it rests between two logs, and is over in time.
+func TestARoundOfChecksRestsAndEnds(t *testing.T) {
+	require.Equal(t, lookRest*100*time.Millisecond, checkRest(100*time.Millisecond, 24*time.Hour, 10_000))
+	require.Equal(t, 12*time.Hour/10_000, checkRest(time.Minute, 24*time.Hour, 10_000), "no longer than leaves half of the time")
+	require.Zero(t, checkRest(time.Second, 0, 10), "a round by itself")
+}
