@@ -2,9 +2,12 @@ package e2e_test
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -156,14 +159,19 @@ func (s *besieged) logCannotGrow(t *testing.T) {
 	s.recovers(t, lives)
 }
 
-// objectsCannotGrow: nothing that a user asks for needs the object store. Heads are
-// anchored there, and new organizations get a prefix: both catch up.
+// objectsCannotGrow: nothing that a user asks for needs the object store. The control
+// plane's heads are anchored there, and new organizations get a prefix: both catch up.
+// Tenants' heads are anchored in the control database, full disk or not.
 func (s *besieged) objectsCannotGrow(t *testing.T) {
 	lives := s.lives(t)
 	fresh, err := demo.SignUp(within(t, time.Minute), s.options(), "late-"+word())
 	require.NoError(t, err)
-	cell := s.database(t, devstack.CellDatabase)
-	until(t, 30*time.Second, "every entry is sealed", func() (bool, string) { return s.anchored(t, cell), "not yet" })
+	cell, control := s.database(t, devstack.CellDatabase), s.database(t, devstack.ControlDatabase)
+	everyHead := func() (bool, string) {
+		of, kept := s.anchored(t, control)
+		return of > 0 && kept == of && sealed(t, control, "public"), fmt.Sprintf("%d of %d entries are anchored", kept, of)
+	}
+	until(t, 30*time.Second, "every head is anchored", everyHead)
 	before := s.sealFailures(t)
 	s.Fill(t, testkit.ObjectDisk)
 	require.NoError(t, fresh.Agree(within(t, time.Minute), s.operator(t)))
@@ -174,10 +182,12 @@ func (s *besieged) objectsCannotGrow(t *testing.T) {
 		n := s.sealFailures(t)
 		return n > before, fmt.Sprintf("%v failures, %v before", n, before)
 	})
-	require.False(t, s.anchored(t, cell), "a head was anchored where there is no room")
+	of, kept := s.anchored(t, control)
+	require.Less(t, kept, of, "a head was anchored where there is no room")
+	until(t, 30*time.Second, "a tenant's entries are sealed", func() (bool, string) { return sealed(t, cell, s.schema(t)), "not yet" })
 	s.Free(t, testkit.ObjectDisk)
 	s.recovers(t, lives)
-	until(t, recovered, "every entry is sealed", func() (bool, string) { return s.anchored(t, cell), "not yet" })
+	until(t, recovered, "every head is anchored", everyHead)
 	until(t, time.Minute, fresh.Slug+" goes live", func() (bool, string) {
 		p, err := fresh.Owner.Provisioning(within(t, 10*time.Second))
 		return err == nil && p.State == "live", fmt.Sprint(p.State, err)
@@ -199,12 +209,38 @@ func (s *besieged) sealFailures(t *testing.T) (n float64) {
 	return n
 }
 
-// anchored tells whether the living tenant's last entry is sealed.
-func (s *besieged) anchored(t *testing.T, cell *pgx.Conn) (done bool) {
+// schema is where the living tenant's tables are.
+func (s *besieged) schema(t *testing.T) string {
 	t.Helper()
 	id, err := tenants.ParseID(s.living.ID)
 	require.NoError(t, err)
-	schema := tenants.SchemaName(id)
-	require.NoError(t, cell.QueryRow(context.Background(), `SELECT EXISTS (SELECT 1 FROM `+schema+`.audit_leaf WHERE seq = (SELECT max(seq) FROM `+schema+`.audit_entry))`).Scan(&done))
+	return tenants.SchemaName(id)
+}
+
+// sealed tells whether the last entry of the log in this schema is sealed.
+func sealed(t *testing.T, db *pgx.Conn, schema string) (done bool) {
+	t.Helper()
+	require.NoError(t, db.QueryRow(context.Background(), `SELECT EXISTS (SELECT 1 FROM `+schema+`.audit_leaf WHERE seq = (SELECT max(seq) FROM `+schema+`.audit_entry))`).Scan(&done))
 	return done
+}
+
+// anchored reads how many entries of the control plane's log its newest head is of, and of
+// how many the newest is that the object store keeps. Both stores are folders.
+func (s *besieged) anchored(t *testing.T, control *pgx.Conn) (of, kept int64) {
+	t.Helper()
+	require.NoError(t, control.QueryRow(context.Background(), `SELECT coalesce(max(tree_size), 0) FROM audit_checkpoint`).Scan(&of))
+	for _, store := range []string{s.Layout().Path("blobs"), s.Layout().Path("s3", "objects", devstack.Bucket)} {
+		names, err := filepath.Glob(filepath.Join(store, "anchors", "*", "latest"))
+		require.NoError(t, err)
+		for _, name := range names {
+			body, err := os.ReadFile(name) //nolint:gosec // the stack's own
+			require.NoError(t, err)
+			var head struct {
+				Size int64 `json:"size"`
+			}
+			require.NoError(t, json.Unmarshal(body, &head))
+			kept = max(kept, head.Size)
+		}
+	}
+	return of, kept
 }
