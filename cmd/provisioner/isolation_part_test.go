@@ -2,9 +2,12 @@ package main
 
 import (
 	"context"
+	"os"
+	"syscall"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
 	"github.com/caresphere/caresphere/internal/isolation"
@@ -21,17 +24,11 @@ func TestAProofOfManyGoesOnWhereItWas(t *testing.T) {
 	y := newYard(t, 3, "CARESPHERE_ISOLATION_PART=1ns")
 	requireProven(t, y.prove(""))
 
-	// The look at the last tenant waits at its record.
 	ctx := context.Background()
-	conn, err := pg.Connect(ctx, y.control.Superuser(t), pg.Options{})
-	require.NoError(t, err)
-	_, err = conn.Exec(ctx, `SELECT pg_advisory_lock(43)`)
-	require.NoError(t, err)
-	y.exec(`CREATE FUNCTION hold_result() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_advisory_xact_lock_shared(43); RETURN NEW; END $$`)
-	y.exec(`CREATE TRIGGER hold_result BEFORE INSERT ON isolation_result FOR EACH ROW WHEN (NEW.organization_id = '` + y.tenants[2].String() + `') EXECUTE FUNCTION hold_result()`)
+	conn := y.holdResult(y.tenants[2])
 	asked, err := y.desk.AskProof(ctx, riley, "", "")
 	require.NoError(t, err)
-	y.eventually(60*time.Second, "1", `SELECT count(*)::text FROM pg_locks WHERE locktype = 'advisory' AND objid = 43 AND NOT granted`)
+	y.eventually(60*time.Second, "1", heldResult)
 	y.running.kill(t)
 	y.exec(`SELECT pg_terminate_backend(pid, 5000) FROM pg_locks WHERE locktype = 'advisory' AND objid = 43 AND NOT granted`)
 	require.NoError(t, conn.Close(ctx))
@@ -54,6 +51,42 @@ func TestAProofOfManyGoesOnWhereItWas(t *testing.T) {
 	require.Equal(t, before, y.text(`SELECT string_agg(organization_id || ' ' || proved_at, ',' ORDER BY organization_id) FROM isolation_result WHERE run_id = $1 AND organization_id <> $2`, asked.ID, y.tenants[2]),
 		"what was found before the kill stands")
 	require.Equal(t, "0", y.text(`SELECT count(*)::text FROM isolation_result WHERE part IS NOT NULL`), "the report has it all")
+}
+
+// heldResult counts the looks that wait at their record.
+const heldResult = `SELECT count(*)::text FROM pg_locks WHERE locktype = 'advisory' AND objid = 43 AND NOT granted`
+
+// holdResult makes the look at a tenant wait at its record until the connection is closed.
+func (y *yard) holdResult(id tenants.ID) *pgx.Conn {
+	y.t.Helper()
+	ctx := context.Background()
+	conn, err := pg.Connect(ctx, y.control.Superuser(y.t), pg.Options{})
+	require.NoError(y.t, err)
+	_, err = conn.Exec(ctx, `SELECT pg_advisory_lock(43)`)
+	require.NoError(y.t, err)
+	y.exec(`CREATE FUNCTION hold_result() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_advisory_xact_lock_shared(43); RETURN NEW; END $$`)
+	y.exec(`CREATE TRIGGER hold_result BEFORE INSERT ON isolation_result FOR EACH ROW WHEN (NEW.organization_id = '` + id.String() + `') EXECUTE FUNCTION hold_result()`)
+	return conn
+}
+
+// TestAStoppedProofLooksAtNobodyElse asks the provisioner to end while it looks at the
+// first of three: thousands of looks that are each refused would outlast its patience.
+func TestAStoppedProofLooksAtNobodyElse(t *testing.T) {
+	y := newYard(t, 3, "CARESPHERE_ISOLATION_EVERY=1s")
+	y.eventually(60*time.Second, "true", `SELECT (max(n) = 3)::text FROM (SELECT count(*) AS n FROM isolation_result JOIN isolation_run AS r ON r.id = run_id WHERE ok GROUP BY run_id) AS x`)
+	conn := y.holdResult(y.tenants[0])
+	y.eventually(60*time.Second, "1", heldResult)
+	y.running.signal(t, syscall.SIGTERM)
+	select {
+	case err := <-y.running.done:
+		require.NoError(t, err)
+	case <-time.After(20 * time.Second):
+		t.Fatal("it does not stop")
+	}
+	require.NoError(t, conn.Close(context.Background()))
+	log, err := os.ReadFile(y.running.log)
+	require.NoError(t, err)
+	require.NotContains(t, string(log), "a tenant could not be inspected")
 }
 
 // TestATableThatTheCatalogHidesIsFound takes away the dependency by which a look at a

@@ -86,6 +86,9 @@ func (p *Prover) Prove(ctx context.Context, run store.IsolationStartRow, only te
 		}
 		looked++
 		group.Go(func() error {
+			if gctx.Err() != nil {
+				return gctx.Err() // the process ends, or a verdict could not be kept
+			}
 			begun := time.Now()
 			verdict := p.patientLook(gctx, t, sample(all, t, report.Pairs.PerTenant, run.Round), ground)
 			report.Tenants[i] = verdict
@@ -96,7 +99,7 @@ func (p *Prover) Prove(ctx context.Context, run store.IsolationStartRow, only te
 			return err
 		})
 	}
-	if err := group.Wait(); err != nil {
+	if err := errors.Join(group.Wait(), ctx.Err()); err != nil {
 		return report, err
 	}
 	if more {
