@@ -141,12 +141,18 @@ func takeCensus(ctx context.Context, s censusSettings, settle time.Duration) (ce
 	return census.Take(ctx, c)
 }
 
+// lookedAtWith names the variable without which a kind is passed over.
+var lookedAtWith = map[census.Kind]string{census.Identity: "CARESPHERE_KRATOS_ADMIN_URL", census.Route: "CARESPHERE_CONTROLPLANE_URL"}
+
 func printCensus(w io.Writer, r census.Report) {
 	fmt.Fprintf(w, "cell %s: %d organizations", r.Cell, r.Organizations)
 	for _, kind := range slices.Sorted(maps.Keys(r.Things)) {
 		fmt.Fprintf(w, ", %s: %d", kind, r.Things[kind])
 	}
 	fmt.Fprintln(w)
+	for _, kind := range r.Skipped {
+		fmt.Fprintf(w, "NOT LOOKED AT %s: %s is not set\n", kind, lookedAtWith[kind])
+	}
 	for _, f := range r.Findings {
 		fmt.Fprintln(w, "UNACCOUNTED", f)
 	}

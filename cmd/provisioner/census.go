@@ -46,6 +46,9 @@ func countAll(ctx context.Context, every time.Duration, c census.Config, o *obs.
 	found := prometheus.NewGauge(prometheus.GaugeOpts{Name: "caresphere_census_findings", Help: "What the last census of the cell could not account for."})
 	last := prometheus.NewGauge(prometheus.GaugeOpts{Name: "caresphere_census_timestamp_seconds", Help: "When the last census of the cell ended."})
 	o.Metrics.MustRegister(found, last)
+	if c.Routes == nil {
+		o.Log.WarnContext(ctx, "no census looks at routes: CARESPHERE_CONTROLPLANE_URL is not set")
+	}
 	for {
 		// Up to a tenth later, so that several provisioners do not count at once.
 		if pause.For(ctx, every+rand.N(every/10+1)) != nil { //nolint:gosec // scattering, no secret

@@ -86,11 +86,13 @@ func (f Finding) String() string {
 	return s + ": " + f.Problem
 }
 
-// Report is what a census counted and found. Organizations are those placed in the cell.
+// Report is what a census counted and found. Organizations are those placed in the cell;
+// Skipped are the kinds that it was not given the means to look at.
 type Report struct {
 	Cell          string       `json:"cell"`
 	Organizations int          `json:"organizations"`
 	Things        map[Kind]int `json:"things"`
+	Skipped       []Kind       `json:"not_looked_at"`
 	Findings      []Finding    `json:"findings"`
 }
 
@@ -123,7 +125,7 @@ func Take(ctx context.Context, c Config) (Report, error) {
 	if err != nil {
 		return Report{}, fmt.Errorf("listing organizations: %w", err)
 	}
-	report := Report{Cell: c.CellID, Things: map[Kind]int{}, Findings: []Finding{}}
+	report := Report{Cell: c.CellID, Things: map[Kind]int{}, Skipped: c.skipped(), Findings: []Finding{}}
 	for kind, names := range things {
 		report.Things[kind] = len(names)
 	}
@@ -145,6 +147,17 @@ func Take(ctx context.Context, c Config) (Report, error) {
 	}
 	slices.SortFunc(report.Findings, func(a, b Finding) int { return strings.Compare(a.String(), b.String()) })
 	return report, nil
+}
+
+func (c Config) skipped() []Kind {
+	all := []Kind{}
+	if c.Identities == nil {
+		all = append(all, Identity)
+	}
+	if c.Routes == nil {
+		all = append(all, Route)
+	}
+	return all
 }
 
 // tooMany finds things of nobody, and of organizations that have signed nothing yet.
