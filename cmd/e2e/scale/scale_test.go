@@ -48,9 +48,9 @@ const (
 	firsts  = 500
 )
 
-// buffers are the pages that PostgreSQL keeps: thousands of tenants' catalogs do not fit
-// into what it takes by itself.
-const buffers = "1GB"
+// buffers are the pages that PostgreSQL keeps, by how many tenants there will be: half a
+// megabyte of catalogs each, which do not fit into what it takes by itself.
+func buffers(most int) string { return fmt.Sprintf("%dMB", max(1024, most/2)) }
 
 // stack is the running platform that grows.
 type stack struct {
@@ -109,7 +109,7 @@ type figures struct {
 func BenchmarkScale(b *testing.B) {
 	var t testing.TB = b
 	sizes := sizes(t)
-	s := &stack{RunningStack: testkit.Stack(t, testkit.Named("scale"), testkit.SharedBuffers(buffers), testkit.Kept(os.Getenv(keepEnv)))}
+	s := &stack{RunningStack: testkit.Stack(t, testkit.Named("scale"), testkit.SharedBuffers(buffers(slices.Max(sizes))), testkit.Kept(os.Getenv(keepEnv)))}
 	s.roots = s.Roots(t)
 	var all []*tenant
 	for _, size := range sizes {
@@ -164,8 +164,11 @@ func (s *stack) measure(t testing.TB, f *figures, all, fresh []*tenant) {
 		return res.StatusCode == http.StatusOK
 	}, 2*time.Minute, 20*time.Millisecond)
 	f.Restarted = time.Since(begun)
+	keep(t, append(slices.Clone(s.measured), *f))
+	t.Logf("%d tenants: sealed %s later, lag %s; idle %v; table %d KB, published in %s; worker back in %s", f.Tenants, f.Sealed, f.SealLag, f.Idle, f.Table>>10, f.Published, f.Restarted)
 	s.fanout(t, f, all)
 	keep(t, append(slices.Clone(s.measured), *f))
+	t.Logf("%d tenants: fan-out %s and %s", f.Tenants, f.Unchanged, f.Migrated)
 	s.proof(t, f)
 	t.Logf("%d tenants: sealed %s later, lag %s; idle %v; memory %v, %d backends; cell %d MB, objects %d MB, keys %d MB, %d relations; table %d KB, published in %s; worker back in %s; fan-out %s and %s; proof %s",
 		f.Tenants, f.Sealed, f.SealLag, f.Idle, f.Memory, f.Backends, f.Cell>>20, f.Objects>>20, f.Keys>>20, f.Relations, f.Table>>10, f.Published, f.Restarted, f.Unchanged, f.Migrated, f.Proof)
@@ -257,6 +260,7 @@ func (s *stack) fanout(t testing.TB, f *figures, all []*tenant) {
 	owner, err := pg.OpenMigrator(t.Context(), s.DSN("cell_owner"), provisioning.MigrationsAtOnce)
 	require.NoError(t, err)
 	defer owner.Close()
+	s.unmeasure(t)
 	fan := provisioning.Fanout{Control: control, Cell: owner, CellID: "main"}
 	begun := time.Now()
 	require.NoError(t, fan.MigrateTenants(t.Context(), nil))
@@ -275,20 +279,29 @@ func (s *stack) fanout(t testing.TB, f *figures, all []*tenant) {
 	begun = time.Now()
 	require.NoError(t, fan.MigrateTenants(t.Context(), nil))
 	f.Migrated = time.Since(begun)
-	// As it was: nobody but this test knows of that version.
+	var measured int
+	require.NoError(t, s.superuser(t, devstack.CellDatabase).QueryRow(t.Context(), `SELECT count(*) FROM pg_attribute WHERE attname = 'measured' AND NOT attisdropped`).Scan(&measured))
+	require.GreaterOrEqual(t, measured, len(all))
+	s.unmeasure(t)
+}
+
+// unmeasure makes all schemas as they were, also after a run that was stopped: nobody but
+// this test knows of that version.
+func (s *stack) unmeasure(t testing.TB) {
+	t.Helper()
 	cell := s.superuser(t, devstack.CellDatabase)
-	rows, err := cell.Query(t.Context(), `SELECT nspname FROM pg_namespace WHERE to_regclass(quote_ident(nspname) || '.facility') IS NOT NULL`)
+	rows, err := cell.Query(t.Context(), `SELECT nspname FROM pg_namespace AS n JOIN pg_class AS c ON c.relnamespace = n.oid AND c.relname = 'facility'
+		JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attname = 'measured' AND NOT a.attisdropped`)
 	require.NoError(t, err)
 	schemas, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	require.NoError(t, err)
-	require.GreaterOrEqual(t, len(schemas), len(all))
-	for k, schema := range schemas {
-		if k%500 == 499 {
-			require.NoError(t, cell.Close(t.Context()))
-			cell = s.superuser(t, devstack.CellDatabase)
+	for part := range slices.Chunk(schemas, 500) {
+		for _, schema := range part {
+			_, err := cell.Exec(t.Context(), `ALTER TABLE `+schema+`.facility DROP COLUMN measured; DELETE FROM `+schema+`.schema_version WHERE version_id = 9000`)
+			require.NoError(t, err)
 		}
-		_, err := cell.Exec(t.Context(), `ALTER TABLE `+schema+`.facility DROP COLUMN measured; DELETE FROM `+schema+`.schema_version WHERE version_id = 9000`)
-		require.NoError(t, err)
+		require.NoError(t, cell.Close(t.Context()))
+		cell = s.superuser(t, devstack.CellDatabase)
 	}
 }
 
