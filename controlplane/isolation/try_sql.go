@@ -41,17 +41,19 @@ func (p *Prover) sql(ctx context.Context, s *sheet, t subject, peers []subject, 
 		return
 	}
 	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
+	var all []trial
 	for _, a := range own {
-		p.try(ctx, s, conn, a, "")
+		all = append(all, s.trials(a, "login role")...)
 	}
 	for _, table := range ownTables {
-		o, detail := p.inside(ctx, conn, "", "SELECT FROM "+pgx.Identifier{table}.Sanitize()+" LIMIT 0")
-		s.mustAllow(isolation.LayerSQL, table, "selecting from its own table", o, detail)
+		all = append(all, s.allow(isolation.LayerSQL, table, "selecting from its own table", trial{sql: "SELECT FROM " + pgx.Identifier{table}.Sanitize() + " LIMIT 0"}))
 	}
 	for _, other := range peers {
-		p.trySQLPeer(ctx, s, conn, other)
+		all = append(all, p.peerTrials(ctx, s, other)...)
 	}
-	p.contexts(ctx, s, conn, t, peers, ownTables)
+	judge(ctx, conn, all)
+	// Signed now: a context holds for seconds.
+	judge(ctx, conn, p.contextTrials(ctx, s, conn.PgConn().PID(), t, peers, ownTables))
 }
 
 func loginOutcome(err error) outcome {
@@ -65,21 +67,44 @@ func loginOutcome(err error) outcome {
 	return unclear
 }
 
-func (p *Prover) trySQLPeer(ctx context.Context, s *sheet, conn *pgx.Conn, other subject) {
+// refuse is a trial that has to be refused.
+func (s *sheet) refuse(layer, object, what string, t trial) trial {
+	t.enter = func(o outcome, detail string) { s.mustRefuse(layer, object, what, o, detail) }
+	return t
+}
+
+// allow is a trial that has to be let through.
+func (s *sheet) allow(layer, object, what string, t trial) trial {
+	t.enter = func(o outcome, detail string) { s.mustAllow(layer, object, what, o, detail) }
+	return t
+}
+
+// trials are an attempt and its twin.
+func (s *sheet) trials(a attempt, object string) []trial {
+	both := []trial{s.refuse(isolation.LayerSQL, object, a.name, trial{sql: a.sql, codes: []string{insufficientPrivilege}})}
+	if a.twin != "" {
+		both = append(both, s.allow(isolation.LayerSQL, object, a.twinName, trial{sql: strings.ReplaceAll(a.twin, "{own}", tenants.RoleName(s.t.ID))}))
+	}
+	return both
+}
+
+// peerTrials are those against another tenant.
+func (p *Prover) peerTrials(ctx context.Context, s *sheet, other subject) (all []trial) {
 	schema := tenants.SchemaName(other.id)
 	names, err := p.tablesOf(ctx, schema)
 	if err != nil {
 		s.unproven("sql: the tables of " + other.id.String() + " could not be listed")
-		return
+		return nil
 	}
 	for _, table := range names {
-		o, detail := p.inside(ctx, conn, "", "SELECT FROM "+pgx.Identifier{schema, table}.Sanitize()+" LIMIT 1", insufficientPrivilege)
-		s.mustRefuse(isolation.LayerSQL, other.id.String()+"."+table, "selecting from another's table", o, detail)
+		all = append(all, s.refuse(isolation.LayerSQL, other.id.String()+"."+table, "selecting from another's table",
+			trial{sql: "SELECT FROM " + pgx.Identifier{schema, table}.Sanitize() + " LIMIT 1", codes: []string{insufficientPrivilege}}))
 	}
 	for _, a := range peer {
 		a.sql = strings.ReplaceAll(a.sql, "{peer}", schema)
-		p.try(ctx, s, conn, a, other.id.String())
+		all = append(all, s.trials(a, other.id.String())...)
 	}
+	return all
 }
 
 // tablesOf lists what there is and not what should be: a table that nobody declared
@@ -99,53 +124,18 @@ func (p *Prover) tablesOf(ctx context.Context, schema string) ([]string, error) 
 	return list, nil
 }
 
-func (p *Prover) try(ctx context.Context, s *sheet, conn *pgx.Conn, a attempt, object string) {
-	if object == "" {
-		object = "login role"
-	}
-	o, detail := p.inside(ctx, conn, "", a.sql, insufficientPrivilege)
-	s.mustRefuse(isolation.LayerSQL, object, a.name, o, detail)
-	if a.twin != "" {
-		o, detail = p.inside(ctx, conn, "", strings.ReplaceAll(a.twin, "{own}", tenants.RoleName(s.t.ID)))
-		s.mustAllow(isolation.LayerSQL, object, a.twinName, o, detail)
-	}
-}
-
-// inside runs one statement in a transaction that is rolled back, under a signed
-// context if there is one.
-func (p *Prover) inside(ctx context.Context, conn *pgx.Conn, signed, sql string, codes ...string) (outcome, string) {
-	return sqlOutcome(p.within(ctx, conn, signed, func(tx pgx.Tx) error {
-		_, err := tx.Exec(ctx, sql)
-		return err
-	}), codes...)
-}
-
-func (p *Prover) within(ctx context.Context, conn *pgx.Conn, signed string, fn func(pgx.Tx) error) error {
-	tx, err := conn.Begin(ctx)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }()
-	if signed != "" {
-		if _, err := tx.Exec(ctx, `SELECT set_config($1, $2, true)`, tenantdb.Setting, signed); err != nil {
-			return err
-		}
-	}
-	return fn(tx)
-}
-
-// contexts tries the signed context: forged ones are errors, none shows no rows.
-func (p *Prover) contexts(ctx context.Context, s *sheet, conn *pgx.Conn, t subject, peers []subject, ownTables []string) {
+// contextTrials try the signed context: forged ones are errors, none shows no rows.
+func (p *Prover) contextTrials(ctx context.Context, s *sheet, pid uint32, t subject, peers []subject, ownTables []string) []trial {
 	key, err := p.contextKey(ctx, t.id)
 	if err != nil {
 		s.unproven("context: the context key could not be read")
-		return
+		return nil
 	}
-	pid, soon := conn.PgConn().PID(), p.Now().Add(contextLife)
+	const role = `SELECT cell.ctx_role()`
+	soon := p.Now().Add(contextLife)
 	owner := tenants.Actor{ID: tenants.NewID(), TenantID: t.id, Role: tenants.RoleOwner}
 	good := tenantdb.Mint(key, pid, tenantdb.KindMember, owner, soon)
-	o, detail := p.inside(ctx, conn, good, `SELECT cell.ctx_role()`)
-	s.mustAllow(isolation.LayerContext, "context", "a context that holds", o, detail)
+	all := []trial{s.allow(isolation.LayerContext, "context", "a context that holds", trial{signed: good, sql: role})}
 
 	elsewhere := owner
 	forged := map[string]string{
@@ -163,32 +153,21 @@ func (p *Prover) contexts(ctx context.Context, s *sheet, conn *pgx.Conn, t subje
 		}
 	}
 	for what, signed := range forged {
-		o, detail := p.inside(ctx, conn, signed, `SELECT cell.ctx_role()`, tenantdb.CodeBadContext)
-		s.mustRefuse(isolation.LayerContext, "context", what, o, detail)
+		all = append(all, s.refuse(isolation.LayerContext, "context", what, trial{signed: signed, sql: role, codes: []string{tenantdb.CodeBadContext}}))
 	}
 	for _, table := range ownTables {
-		o, detail := p.rows(ctx, conn, "", table)
-		s.mustRefuse(isolation.LayerContext, table, "rows without a context", o, detail)
+		all = append(all, s.refuse(isolation.LayerContext, table, "rows without a context", anyRow("", table)))
 	}
 	nurse := tenantdb.Mint(key, pid, tenantdb.KindMember, tenants.Actor{ID: tenants.NewID(), TenantID: t.id, Role: tenants.RoleNurse}, soon)
 	for _, table := range []string{"client", "shift_note", "client_contact", "client_allergy"} {
-		o, detail := p.rows(ctx, conn, nurse, table)
-		s.mustRefuse(isolation.LayerContext, table, "rows of a facility for a nurse who has none", o, detail)
+		all = append(all, s.refuse(isolation.LayerContext, table, "rows of a facility for a nurse who has none", anyRow(nurse, table)))
 	}
-	o, detail = p.rows(ctx, conn, good, "tenant_setting")
-	s.mustAllow(isolation.LayerContext, "tenant_setting", "rows for an owner", o, detail)
+	return append(all, s.allow(isolation.LayerContext, "tenant_setting", "rows for an owner", anyRow(good, "tenant_setting")))
 }
 
-// rows tells whether any row is seen; none is a refusal.
-func (p *Prover) rows(ctx context.Context, conn *pgx.Conn, signed, table string) (outcome, string) {
-	var seen bool
-	err := p.within(ctx, conn, signed, func(tx pgx.Tx) error {
-		return tx.QueryRow(ctx, `SELECT EXISTS (SELECT FROM `+pgx.Identifier{table}.Sanitize()+`)`).Scan(&seen)
-	})
-	if err == nil && !seen {
-		return refused, "no row is seen"
-	}
-	return sqlOutcome(err, insufficientPrivilege)
+// anyRow asks whether any row is seen.
+func anyRow(signed, table string) trial {
+	return trial{signed: signed, sql: `SELECT EXISTS (SELECT FROM ` + pgx.Identifier{table}.Sanitize() + `)`, rows: true, codes: []string{insufficientPrivilege}}
 }
 
 func (p *Prover) contextKey(ctx context.Context, tenant tenants.ID) (tenantdb.ContextKey, error) {
