@@ -75,13 +75,17 @@ func (t *Teller) turn(ctx context.Context, tenant tenants.ID) {
 	case away:
 		// Nobody's turn would go better. The tenant stays first in line.
 		d.pending = left
-		t.until = time.Now().Add(pauseAfter(t.away))
+		t.until = time.Now().Add(pauseAfter(t.away, longestPause))
 		t.away++
 	case err != nil:
 		if left >= 0 {
 			d.pending = left
 		}
-		d.due = time.Now().Add(pauseAfter(d.failed))
+		longest := longestPause
+		if theirs != nil {
+			longest = longestRefused
+		}
+		d.due = time.Now().Add(pauseAfter(d.failed, longest))
 		d.failed++
 	case d.again:
 		d.due = time.Now()
@@ -94,8 +98,8 @@ func (t *Teller) turn(ctx context.Context, tenant tenants.ID) {
 }
 
 // pauseAfter is how long to wait after so many failures in a row.
-func pauseAfter(failures int) time.Duration {
-	p := min(firstPause<<min(failures, 10), longestPause)
+func pauseAfter(failures int, longest time.Duration) time.Duration {
+	p := min(firstPause<<min(failures, 12), longest)
 	return p/2 + rand.N(p/2) //nolint:gosec // jitter, not a secret
 }
 

@@ -45,9 +45,11 @@ const (
 	settleWithin = 20 * time.Second
 	// drainWithin bounds the last round when the worker ends.
 	drainWithin = 3 * time.Second
-	// The pause after a failure doubles from the first to the longest.
-	firstPause   = time.Second
-	longestPause = time.Minute
+	// The pause after a failure doubles from the first to the longest. What a control plane
+	// that answers refuses, as a member it does not know, it goes on to refuse.
+	firstPause     = time.Second
+	longestPause   = time.Minute
+	longestRefused = time.Hour
 )
 
 // Teller tells. Safe for concurrent use.
