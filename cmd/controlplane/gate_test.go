@@ -21,7 +21,7 @@ func TestHostileSubmissionsDoNotPass(t *testing.T) {
 	t.Parallel()
 	w := start(t)
 	o := w.onboarded(t)
-	used, next := codeAt(t, o.secret, 0), codeAt(t, o.secret, 1)
+	used, next := o.enrolled, codeAt(t, o.secret, 1)
 	p := w.person(t)
 	require.Equal(t, http.StatusOK, p.signInPassword(t, o.email, true).status)
 	f := p.flow("login?aal=aal2")
