@@ -23,11 +23,7 @@ import (
 // versions that it read and the catalog that it will read, until release is called.
 func (y *yard) gap() (reached func() bool, release func()) {
 	y.t.Helper()
-	ctx := context.Background()
-	conn, err := pg.Connect(ctx, y.cell.Superuser(y.t), pg.Options{})
-	require.NoError(y.t, err)
-	_, err = conn.Exec(ctx, `SELECT pg_advisory_lock(44)`)
-	require.NoError(y.t, err)
+	ctx, conn := context.Background(), y.lock(y.cell.Superuser(y.t), 44)
 	y.cellExec(`CREATE FUNCTION public.hold_reference() RETURNS event_trigger LANGUAGE plpgsql SET lock_timeout = 0 AS $$ BEGIN
 		IF session_user = 'cell_owner' THEN PERFORM pg_advisory_xact_lock_shared(44); END IF; END $$`)
 	y.cellExec(`CREATE EVENT TRIGGER hold_reference ON ddl_command_start WHEN TAG IN ('ALTER SCHEMA') EXECUTE FUNCTION public.hold_reference()`)

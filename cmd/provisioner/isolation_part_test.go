@@ -12,7 +12,6 @@ import (
 
 	"github.com/caresphere/caresphere/internal/isolation"
 	"github.com/caresphere/caresphere/internal/kms"
-	"github.com/caresphere/caresphere/internal/pg"
 	"github.com/caresphere/caresphere/internal/testkit/prove"
 	"github.com/caresphere/caresphere/tenants"
 )
@@ -59,11 +58,7 @@ const heldResult = `SELECT count(*)::text FROM pg_locks WHERE locktype = 'adviso
 // holdResult makes the look at a tenant wait at its record until the connection is closed.
 func (y *yard) holdResult(id tenants.ID) *pgx.Conn {
 	y.t.Helper()
-	ctx := context.Background()
-	conn, err := pg.Connect(ctx, y.control.Superuser(y.t), pg.Options{})
-	require.NoError(y.t, err)
-	_, err = conn.Exec(ctx, `SELECT pg_advisory_lock(43)`)
-	require.NoError(y.t, err)
+	conn := y.lock(y.control.Superuser(y.t), 43)
 	y.exec(`CREATE FUNCTION hold_result() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_advisory_xact_lock_shared(43); RETURN NEW; END $$`)
 	y.exec(`CREATE TRIGGER hold_result BEFORE INSERT ON isolation_result FOR EACH ROW WHEN (NEW.organization_id = '` + id.String() + `') EXECUTE FUNCTION hold_result()`)
 	return conn

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
 	"github.com/caresphere/caresphere/controlplane/provisioning"
@@ -16,15 +17,22 @@ import (
 	"github.com/caresphere/caresphere/tenants"
 )
 
+// lock takes an advisory lock, which triggers wait for, until the connection is closed.
+func (w *world) lock(dsn string, number int) *pgx.Conn {
+	w.t.Helper()
+	ctx := context.Background()
+	conn, err := pg.Connect(ctx, dsn, pg.Options{})
+	require.NoError(w.t, err)
+	_, err = conn.Exec(ctx, `SELECT pg_advisory_lock($1)`, number)
+	require.NoError(w.t, err)
+	return conn
+}
+
 // hold makes every process stop where a step's record takes on the state, until
 // release is called: a trigger waits for a lock that the test has.
 func (w *world) hold(step, state string) (reached func() bool, release func()) {
 	w.t.Helper()
-	ctx := context.Background()
-	conn, err := pg.Connect(ctx, w.control.Superuser(w.t), pg.Options{})
-	require.NoError(w.t, err)
-	_, err = conn.Exec(ctx, `SELECT pg_advisory_lock(42)`)
-	require.NoError(w.t, err)
+	conn := w.lock(w.control.Superuser(w.t), 42)
 	w.exec(`CREATE OR REPLACE FUNCTION hold_step() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
 		PERFORM pg_advisory_xact_lock_shared(42); RETURN NEW; END $$`)
 	w.exec(`DROP TRIGGER IF EXISTS hold_step ON provisioning_step`)
@@ -34,7 +42,7 @@ func (w *world) hold(step, state string) (reached func() bool, release func()) {
 		return w.text(`SELECT count(*)::text FROM pg_locks WHERE locktype = 'advisory' AND objid = 42 AND NOT granted`) != "0"
 	}
 	return reached, func() {
-		_ = conn.Close(ctx)
+		_ = conn.Close(context.Background())
 		require.Eventually(w.t, func() bool { return !reached() }, 5*time.Second, 10*time.Millisecond)
 		w.exec(`DROP TRIGGER hold_step ON provisioning_step`)
 	}

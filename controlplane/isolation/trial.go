@@ -43,12 +43,11 @@ func judge(ctx context.Context, conn *pgx.Conn, all []trial) {
 				seen, err = answer(pipe)
 				_, _ = answer(pipe) // of its end
 			}
-			switch o, detail := sqlOutcome(err, t.codes...); {
-			case err == nil && t.rows && !seen:
-				t.enter(refused, "no row is seen")
-			default:
-				t.enter(o, detail)
+			o, detail := sqlOutcome(err, t.codes...)
+			if err == nil && t.rows && !seen {
+				o, detail = refused, "no row is seen"
 			}
+			t.enter(o, detail)
 		}
 		_ = pipe.Close() // what went wrong was entered
 	}
