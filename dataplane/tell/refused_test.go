@@ -41,11 +41,12 @@ func (d *debtor) Stand(context.Context, tenants.ID, tenants.ID, string, string, 
 func (d *debtor) EndSession(context.Context, tenants.ID) error { return d.err }
 
 // TestWhatIsRefusedIsToldOfOnceAnHour lets a day pass in which the control plane does not
-// know whom it is told of, and one in which it is away: that ends at any moment, and is
-// asked for each minute. Each is told in the end.
+// know whom it is told of, and others in which it refuses or is away: that ends at any
+// moment, and is asked for each minute. Each is told in the end.
 func TestWhatIsRefusedIsToldOfOnceAnHour(t *testing.T) {
 	for kind, asked := range map[tenants.Kind][2]int{
 		tenants.KindNotFound:    {24, 70},
+		tenants.KindConflict:    {24 * 60, 3 * 24 * 60},
 		tenants.KindUnavailable: {24 * 60, 3 * 24 * 60},
 	} {
 		t.Run(string(kind), func(t *testing.T) {

@@ -82,7 +82,7 @@ func (t *Teller) turn(ctx context.Context, tenant tenants.ID) {
 			d.pending = left
 		}
 		longest := longestPause
-		if theirs != nil {
+		if theirs != nil && tenants.IsKind(err, tenants.KindNotFound) {
 			longest = longestRefused
 		}
 		d.due = time.Now().Add(pauseAfter(d.failed, longest))

@@ -45,8 +45,8 @@ const (
 	settleWithin = 20 * time.Second
 	// drainWithin bounds the last round when the worker ends.
 	drainWithin = 3 * time.Second
-	// The pause after a failure doubles from the first to the longest. What a control plane
-	// that answers refuses, as a member it does not know, it goes on to refuse.
+	// The pause after a failure doubles from the first to the longest. Whom a control plane
+	// that answers does not know, it goes on not to know.
 	firstPause     = time.Second
 	longestPause   = time.Minute
 	longestRefused = time.Hour
@@ -178,7 +178,7 @@ func (t *Teller) stir() {
 
 // deliver tells the page and notes what was told. One that is refused does not hold up
 // the others; when the control plane is away the rest waits. It returns how many were
-// told and the first error.
+// told and the first error, of those that may pass if there is one.
 func (t *Teller) deliver(ctx context.Context, tenant tenants.ID, page []access.Untold) (int, error) {
 	var told []access.Untold
 	var failed error
@@ -193,7 +193,8 @@ func (t *Teller) deliver(ctx context.Context, tenant tenants.ID, page []access.U
 			told = append(told, u)
 			continue
 		}
-		if failed == nil {
+		// Somebody unknown hides no failure that passes.
+		if failed == nil || tenants.IsKind(failed, tenants.KindNotFound) {
 			failed = &undelivered{err}
 		}
 		if tenants.IsKind(err, tenants.KindUnavailable) {
