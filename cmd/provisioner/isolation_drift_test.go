@@ -67,19 +67,24 @@ func TestDriftIsFoundQuarantinedAndMended(t *testing.T) {
 	}
 	// Those that touch one object stand beside each other in the list, and so in
 	// different rounds.
-	rounds := prove.Size(6, len(drifts))
+	inRounds(t, drifts, 3, func(t *testing.T, some []drift) {
+		for _, d := range some {
+			y.cellExec(strings.NewReplacer("{t}", tenants.SchemaName(victim), "{o}", tenants.SchemaName(other)).Replace(d.sql))
+		}
+		y.quarantineAndMend(t, victim, other, some...)
+	})
+}
+
+// inRounds plants the faults in so many rounds, or in a nightly run each in its own.
+func inRounds(t *testing.T, drifts []drift, usual int, plant func(t *testing.T, some []drift)) {
+	rounds := prove.Size(usual, len(drifts))
 	for round := range rounds {
 		var some []drift
 		var names []string
 		for i := round; i < len(drifts); i += rounds {
 			some, names = append(some, drifts[i]), append(names, drifts[i].name)
 		}
-		t.Run(strings.Join(names, ", "), func(t *testing.T) {
-			for _, d := range some {
-				y.cellExec(strings.NewReplacer("{t}", tenants.SchemaName(victim), "{o}", tenants.SchemaName(other)).Replace(d.sql))
-			}
-			y.quarantineAndMend(t, victim, other, some...)
-		})
+		t.Run(strings.Join(names, ", "), func(t *testing.T) { plant(t, some) })
 	}
 }
 
@@ -90,22 +95,25 @@ func (y *yard) quarantineAndMend(t *testing.T, victim, other tenants.ID, some ..
 	r := y.prove(slug)
 	require.False(t, r.OK)
 	require.Equal(t, isolation.Failed, r.Tenants[0].Verdict, all(r.Tenants[0]))
-	superuser, healed := false, false
+	superuser, healed := false, 0
 	for _, d := range some {
 		require.Contains(t, all(r.Tenants[0]), d.says, d.name)
-		superuser, healed = superuser || d.superuser, healed || d.healed
+		superuser = superuser || d.superuser
+		if d.healed {
+			healed++
+		}
 	}
 	require.Equal(t, "quarantined closed", y.text(`SELECT state || ' ' || gate_mode FROM organization WHERE id = $1`, victim))
 	require.Equal(t, "live open", y.text(`SELECT state || ' ' || gate_mode FROM organization WHERE id = $1`, other))
 	require.True(t, tenants.IsKind(y.fleet.Resume(ctx, riley, victim, "too early"), tenants.KindConflict))
 
-	if healed {
+	if healed > 0 {
 		// Once it is closed everywhere. A superuser's role is not the provisioner's to close.
 		y.eventually(30*time.Second, "true", `SELECT (gate_applied = gate_version)::text FROM organization WHERE id = $1`, victim)
 	}
 	shown := y.repair(slug, false)
 	require.False(t, shown.Applied)
-	require.Equal(t, healed, len(shown.Differences) == 0)
+	require.Equal(t, healed == len(some), len(shown.Differences) == 0)
 	for _, d := range some {
 		if !d.healed {
 			require.Contains(t, differences(shown), d.shown(), d.name)
@@ -153,15 +161,12 @@ func TestDriftBesideTheCatalogIsFoundAndMended(t *testing.T) {
 		require.NoError(t, y.keys.Disable(ctx, kms.KeyName(victim)))
 		y.quarantineAndMend(t, victim, other, drift{says: "its state does not follow the gate", healed: true})
 	})
-	t.Run("the prefix gone", func(t *testing.T) {
-		require.NoError(t, os.RemoveAll(filepath.Join(y.objects, "t", victim.Hex())))
-		y.quarantineAndMend(t, victim, other, drift{says: "prefix is missing"})
-	})
-	t.Run("login while the gate is closed", func(t *testing.T) {
+	t.Run("login while the gate is closed, the prefix gone", func(t *testing.T) {
 		require.NoError(t, y.fleet.Suspend(ctx, riley, victim, "for the test"))
 		y.eventually(30*time.Second, "true", `SELECT (gate_applied = gate_version)::text FROM organization WHERE id = $1`, victim)
 		y.cellExec(`ALTER ROLE ` + tenants.RoleName(victim) + ` LOGIN`)
-		y.quarantineAndMend(t, victim, other, drift{says: "login does not follow the gate"})
+		require.NoError(t, os.RemoveAll(filepath.Join(y.objects, "t", victim.Hex())))
+		y.quarantineAndMend(t, victim, other, drift{says: "login does not follow the gate"}, drift{says: "prefix is missing"})
 	})
 	t.Run("the key gone", func(t *testing.T) {
 		away := y.moveKey(t, victim)
@@ -195,33 +200,41 @@ func (y *yard) moveKey(t *testing.T, id tenants.ID) func() {
 	return func() { require.NoError(t, os.Rename(path+".away", path)) }
 }
 
+// TestWhatTenantsShareCountsAgainstEach plants faults that concern every tenant of the
+// cell: in a usual run at once, in the nightly one each alone.
 func TestWhatTenantsShareCountsAgainstEach(t *testing.T) {
 	y := newYard(t, 2)
-	for _, d := range []drift{
+	drifts := []drift{
 		{name: "a shared function's body", sql: `CREATE OR REPLACE FUNCTION cell.refuse_change() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS 'BEGIN RETURN NULL; END'`, says: "function differs"},
 		{name: "the context keys for everybody", sql: `GRANT SELECT ON cell.context_key TO PUBLIC`, says: "the context keys was allowed",
 			shows: "context_key: right of PUBLIC: SELECT is not declared"},
-		{name: "default privileges", sql: `ALTER DEFAULT PRIVILEGES FOR ROLE cell_owner GRANT SELECT ON TABLES TO PUBLIC`, says: "default privileges"},
-		{name: "default privileges of functions", sql: `ALTER DEFAULT PRIVILEGES FOR ROLE cell_owner GRANT EXECUTE ON FUNCTIONS TO PUBLIC`, says: "default privileges"},
-	} {
-		t.Run(d.name, func(t *testing.T) {
+		{name: "default privileges", sql: `ALTER DEFAULT PRIVILEGES FOR ROLE cell_owner GRANT SELECT ON TABLES TO PUBLIC`, says: "right of PUBLIC on new TABLES by cell_owner: SELECT"},
+		{name: "default privileges of functions", sql: `ALTER DEFAULT PRIVILEGES FOR ROLE cell_owner GRANT EXECUTE ON FUNCTIONS TO PUBLIC`, says: "right of PUBLIC on new FUNCTIONS by cell_owner: EXECUTE"},
+	}
+	inRounds(t, drifts, 1, func(t *testing.T, some []drift) {
+		for _, d := range some {
 			y.cellExec(d.sql)
-			r := y.prove("")
-			for _, one := range r.Tenants {
-				require.Equal(t, isolation.Failed, one.Verdict)
+		}
+		r := y.prove("")
+		for _, one := range r.Tenants {
+			require.Equal(t, isolation.Failed, one.Verdict)
+			for _, d := range some {
 				require.Contains(t, all(one), d.says)
 			}
-			require.NotEmpty(t, r.Shared)
-			require.Contains(t, differences(y.repair(y.slug(y.tenants[0]), false)), d.shown())
-			for _, id := range y.tenants {
-				require.Equal(t, "quarantined", y.text(`SELECT state FROM organization WHERE id = $1`, id))
-				done := y.repair(y.slug(id), true)
-				require.Equal(t, isolation.Proven, done.Proof.Verdict, all(*done.Proof))
-				require.NoError(t, y.fleet.Resume(context.Background(), riley, id, "mended"))
-				y.eventually(30*time.Second, "true", `SELECT (gate_applied = gate_version)::text FROM organization WHERE id = $1`, id)
-			}
-			requireProven(t, y.prove(""))
-			prove.Plant(t, prove.IsolationDeclared, 1, 1)
-		})
-	}
+		}
+		require.NotEmpty(t, r.Shared)
+		shown := differences(y.repair(y.slug(y.tenants[0]), false))
+		for _, d := range some {
+			require.Contains(t, shown, d.shown())
+		}
+		for _, id := range y.tenants {
+			require.Equal(t, "quarantined", y.text(`SELECT state FROM organization WHERE id = $1`, id))
+			done := y.repair(y.slug(id), true)
+			require.Equal(t, isolation.Proven, done.Proof.Verdict, all(*done.Proof))
+			require.NoError(t, y.fleet.Resume(context.Background(), riley, id, "mended"))
+			y.eventually(30*time.Second, "true", `SELECT (gate_applied = gate_version)::text FROM organization WHERE id = $1`, id)
+		}
+		requireProven(t, y.prove(""))
+		prove.Plant(t, prove.IsolationDeclared, len(some), len(some))
+	})
 }

@@ -17,8 +17,10 @@ import (
 )
 
 // near tells whether a problem is named within one line of where it was made.
-func near(r verify.Report, number int) bool {
-	return slices.ContainsFunc(r.Problems, func(p verify.Problem) bool {
+func near(r verify.Report, number int) bool { return nearby(r.Problems, number) }
+
+func nearby(problems []verify.Problem, number int) bool {
+	return slices.ContainsFunc(problems, func(p verify.Problem) bool {
 		return p.Line >= int64(number-1) && p.Line <= int64(number+1) && p.Line > 0
 	})
 }

@@ -3,7 +3,6 @@ package verify
 import (
 	"bufio"
 	"bytes"
-	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -28,18 +27,13 @@ func ForLog(name string) Option { return func(v *verifier) { v.wantLog = name } 
 // File checks an export, in either format, to its end. The error is the reader's;
 // everything that is wrong with the file is in the report.
 func File(r io.Reader, keys Keys, options ...Option) (Report, error) {
-	v := &verifier{keys: keys, whole: sha256.New(), report: Report{Problems: []Problem{}}}
-	for _, o := range options {
-		o(v)
-	}
+	v := &Begin(keys, options...).v
 	in := bufio.NewReaderSize(r, maxLine)
 	for {
 		raw, err := in.ReadSlice('\n')
 		if errors.Is(err, bufio.ErrBufferFull) {
-			v.number++
-			v.problem(Malformed, v.number, -1, "", "the line is longer than any entry")
+			v.tooLong()
 			if err = skipLine(in); err == nil {
-				v.lost()
 				continue
 			}
 		}
@@ -132,6 +126,13 @@ func (v *verifier) begin(b []byte) {
 		}
 	}
 	v.chain.begin(v.report.Format)
+}
+
+// tooLong takes a line that is longer than any can be.
+func (v *verifier) tooLong() {
+	v.number++
+	v.problem(Malformed, v.number, -1, "", "the line is longer than any entry")
+	v.lost()
 }
 
 // lost is called for a line that cannot be read: what follows it cannot be held

@@ -9,7 +9,7 @@ const exportTests = "./internal/audit/export "
 var AuditFlippedBytes = declare(Figure{
 	Area: Audit, Name: "flipped-bytes", Promises: "U2 U3",
 	Tried: "bytes of signed exports flipped, one at a time", Found: "not found within a line",
-	Least: 5000, Nightly: 500_000, Plants: 4,
+	Least: 1_800_000, Plants: 4,
 	By: []string{exportTests + "TestEveryFlippedByteIsFoundAndItsLineNamed", exportTests + "TestAThousandEntriesUnderAttack"},
 })
 
