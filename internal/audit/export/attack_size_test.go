@@ -36,8 +36,7 @@ func size(whole, sample int, r *rand.Rand) []int {
 const (
 	thousand    = 1000
 	sampleLines = 8
-	// everyFlip is how many flips are judged by the step for one that is judged by the
-	// whole file too.
+	// everyFlip is how many flips there are to one that only the whole file may name.
 	everyFlip = 5000
 )
 
@@ -94,47 +93,77 @@ func flip(f *fixture, file []byte) error {
 	})
 }
 
+// steps are the states of a verifier before each line of a file.
+type steps struct {
+	all    [][]byte
+	begins []int
+	before []*verify.Steps
+}
+
+func inSteps(f *fixture, file []byte) (s steps, err error) {
+	v, at := verify.Begin(f.keys), 0
+	for _, line := range lines(file) {
+		before, err := v.Clone()
+		if err != nil {
+			return s, err
+		}
+		s.all, s.begins, s.before = append(s.all, line), append(s.begins, at), append(s.before, before)
+		v.Line(line)
+		at += len(line)
+	}
+	return s, nil
+}
+
+// finds tells whether something wrong is named within a line of the n-th, from 0, by the
+// time that it and the next are read.
+func (s *steps) finds(damaged []byte, n int) (bool, error) {
+	v, err := s.before[n].Clone()
+	if err != nil {
+		return false, err
+	}
+	last := min(n+1, len(s.all)-1)
+	for _, line := range lines(damaged[s.begins[n] : s.begins[last]+len(s.all[last])]) {
+		if v.Line(line); near(v.Problems(), n+1) {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
 // flipInSteps is flip without reading what stands before the line anew for each of its
 // bytes, nor what stands after the line that names it: what is found so far is not taken
-// back. What no step names is judged by the whole file.
+// back. What no step names is judged by the whole file, and so is one in everyFlip.
 func flipInSteps(f *fixture, file []byte) error {
-	number, all := numbers(file), lines(file)
-	before, ends := make([]*verify.Steps, len(all)), make([]int, len(all))
-	v, end := verify.Begin(f.keys), 0
-	for i, line := range all {
-		copied, err := v.Clone()
+	s, err := inSteps(f, file)
+	if err != nil {
+		return err
+	}
+	for n := range s.all {
+		found, err := s.finds(file, n)
 		if err != nil {
 			return err
 		}
-		before[i] = copied
-		v.Line(line)
-		end += len(line)
-		ends[i] = end
+		if found {
+			return fmt.Errorf("line %d is whole, and a step names it", n+1)
+		}
 	}
-	if len(v.Problems()) > 0 {
-		return fmt.Errorf("the file is whole, and yet: %v", v.Problems())
-	}
+	number := numbers(file)
 	return parallel(file, every(len(file)), func(damaged []byte, i int) error {
 		damaged[i] ^= 1 << (i % 8)
 		defer func() { damaged[i] = file[i] }()
-		n := number[i] - 1
-		v, err := before[n].Clone()
-		if err != nil {
-			return err
-		}
-		for _, line := range lines(damaged[ends[n]-len(all[n]) : ends[min(n+1, len(all)-1)]]) {
-			if v.Line(line); i%everyFlip != 0 && nearby(v.Problems(), n+1) {
-				return nil
+		if i%everyFlip != 0 {
+			if found, err := s.finds(damaged, number[i]-1); err != nil || found {
+				return err
 			}
 		}
-		return named(f, damaged, n+1, fmt.Sprint("flip byte ", i))
+		return named(f, damaged, number[i], fmt.Sprint("flip byte ", i))
 	})
 }
 
 // named is nil when the verifier finds something wrong within a line of where it is.
 func named(f *fixture, damaged []byte, line int, what string) error {
 	r, err := verify.File(bytes.NewReader(damaged), f.keys)
-	if err != nil || r.OK || !near(r, line) {
+	if err != nil || r.OK || !near(r.Problems, line) {
 		return fmt.Errorf("%s, line %d: %w %v", what, line, err, r.Problems)
 	}
 	return nil

@@ -17,9 +17,7 @@ import (
 )
 
 // near tells whether a problem is named within one line of where it was made.
-func near(r verify.Report, number int) bool { return nearby(r.Problems, number) }
-
-func nearby(problems []verify.Problem, number int) bool {
+func near(problems []verify.Problem, number int) bool {
 	return slices.ContainsFunc(problems, func(p verify.Problem) bool {
 		return p.Line >= int64(number-1) && p.Line <= int64(number+1) && p.Line > 0
 	})
@@ -57,7 +55,7 @@ func TestEveryLineOperationIsFoundAndNamed(t *testing.T) {
 			t.Helper()
 			r := f.verify(t, slices.Concat(damaged...))
 			require.False(t, r.OK, "%s: %s line %d", format, what, number)
-			require.True(t, near(r, number), "%s: %s line %d: %v", format, what, number, r.Problems)
+			require.True(t, near(r.Problems, number), "%s: %s line %d: %v", format, what, number, r.Problems)
 		}
 		for i := range all {
 			check(i+1, "delete", slices.Concat(all[:i:i], all[i+1:])...)

@@ -27,7 +27,10 @@ func ForLog(name string) Option { return func(v *verifier) { v.wantLog = name } 
 // File checks an export, in either format, to its end. The error is the reader's;
 // everything that is wrong with the file is in the report.
 func File(r io.Reader, keys Keys, options ...Option) (Report, error) {
-	v := &Begin(keys, options...).v
+	v := &Begin(keys).v
+	for _, o := range options {
+		o(v)
+	}
 	in := bufio.NewReaderSize(r, maxLine)
 	for {
 		raw, err := in.ReadSlice('\n')

@@ -8,16 +8,12 @@ import (
 )
 
 // Steps checks an export line by line, for whoever asks what is wrong so far, or tries
-// several continuations of one beginning. File is for whole files.
+// several continuations of one beginning. Only File sees that a file ends too early.
 type Steps struct{ v verifier }
 
 // Begin returns the state before the first line.
-func Begin(keys Keys, options ...Option) *Steps {
-	s := &Steps{verifier{keys: keys, whole: sha256.New(), report: Report{Problems: []Problem{}}}}
-	for _, o := range options {
-		o(&s.v)
-	}
-	return s
+func Begin(keys Keys) *Steps {
+	return &Steps{verifier{keys: keys, whole: sha256.New(), report: Report{Problems: []Problem{}}}}
 }
 
 // Line takes the next line, with the newline that ends it.
@@ -46,10 +42,5 @@ func (s *Steps) Clone() (*Steps, error) {
 	}
 	c.v.whole = copied
 	c.v.report.Problems = slices.Clone(s.v.report.Problems)
-	if g := s.v.earlier; g != nil {
-		kept := *g
-		kept.peaks = slices.Clone(g.peaks)
-		c.v.earlier = &kept
-	}
 	return &c, nil
 }

@@ -12,19 +12,16 @@ import (
 func TestStepsSayWhatFileSays(t *testing.T) {
 	for _, name := range samples {
 		file, keys := sample(t, name)
-		earlier, err := ReadEarlier(bytes.NewReader(file), keys)
-		require.NoError(t, err)
-		options := []Option{Extends(earlier)}
 		all := bytes.SplitAfter(file, []byte("\n"))
 		all = all[:len(all)-1]
-		at := Begin(keys, options...)
+		at := Begin(keys)
 		for i, line := range all {
 			other, err := at.Clone()
 			require.NoError(t, err)
 			damaged := bytes.Clone(file)
 			flipped := damaged[len(bytes.Join(all[:i], nil))+len(line)/2:]
 			flipped[0] ^= 1
-			whole, err := File(bytes.NewReader(damaged), keys, options...)
+			whole, err := File(bytes.NewReader(damaged), keys)
 			require.NoError(t, err)
 			require.False(t, whole.OK)
 			for _, l := range bytes.SplitAfter(damaged, []byte("\n"))[i:] {
@@ -37,7 +34,25 @@ func TestStepsSayWhatFileSays(t *testing.T) {
 			at.Line(line)
 			require.Empty(t, at.Problems(), "%s line %d", name, i+1)
 		}
-		at.Line(make([]byte, maxLine+1))
-		require.Equal(t, Malformed, at.Problems()[0].Kind)
 	}
+}
+
+// What one copy finds after several problems is not what the other finds.
+func TestCopiesKeepTheirOwnProblems(t *testing.T) {
+	_, keys := sample(t, samples[0])
+	at := Begin(keys)
+	for range 5 {
+		at.Line([]byte("nonsense\n"))
+	}
+	before := len(at.Problems())
+	one, err := at.Clone()
+	require.NoError(t, err)
+	other, err := at.Clone()
+	require.NoError(t, err)
+	one.Line(make([]byte, maxLine+1))
+	other.Line([]byte("nonsense\n"))
+	at.Line([]byte("nonsense\n"))
+	require.Contains(t, one.Problems()[before].Message, "longer than any entry")
+	require.Contains(t, other.Problems()[before].Message, "the line was changed")
+	require.Len(t, one.Problems(), before+1)
 }
