@@ -248,16 +248,22 @@ func TestRecoveryCodeServesOnce(t *testing.T) {
 	assert.Equal(t, http.StatusForbidden, q.get("/api/v1/me").status)
 }
 
-// agedInKratos moves a session's times in Kratos' own database.
-func (w *world) agedInKratos(t *testing.T, email, column, by string) {
+// inKratos is Kratos' own database, and an account's identity in it.
+func (w *world) inKratos(t *testing.T, email string) (conn *pgx.Conn, identity string) {
 	t.Helper()
 	ctx := context.Background()
 	conn, err := pgx.Connect(ctx, testkit.Postgres(t).SuperuserDSN("kratos_customers"))
 	require.NoError(t, err)
-	defer func() { _ = conn.Close(ctx) }()
-	var identity string
+	t.Cleanup(func() { _ = conn.Close(ctx) })
 	require.NoError(t, w.super.QueryRow(ctx, "SELECT identity_id::text FROM account WHERE email = $1", email).Scan(&identity))
-	tag, err := conn.Exec(ctx, "UPDATE sessions SET "+column+" = "+column+" - $2::interval WHERE identity_id = $1", identity, by)
+	return conn, identity
+}
+
+// agedInKratos moves a session's times in Kratos' own database.
+func (w *world) agedInKratos(t *testing.T, email, column, by string) {
+	t.Helper()
+	conn, identity := w.inKratos(t, email)
+	tag, err := conn.Exec(t.Context(), "UPDATE sessions SET "+column+" = "+column+" - $2::interval WHERE identity_id = $1", identity, by)
 	require.NoError(t, err)
 	require.NotZero(t, tag.RowsAffected())
 }

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/maypok86/otter/v2"
 
 	"github.com/caresphere/caresphere/controlplane/store"
 	"github.com/caresphere/caresphere/internal/audit"
@@ -29,8 +31,13 @@ type Identities interface {
 // is prolonged. Kratos has no idle limit, so its lifespan may be set to one.
 const extendBelow = 14 * time.Minute
 
-// timeout bounds the database's part of opening a session.
-const timeout = 4 * time.Second
+const (
+	// timeout bounds the database's part of opening a session.
+	timeout = 4 * time.Second
+	// extendWithin bounds one try to prolong a session, and extendPause is until the next.
+	extendWithin = time.Second
+	extendPause  = 30 * time.Second
+)
 
 // Gate opens the sessions of one realm.
 type Gate struct {
@@ -39,11 +46,18 @@ type Gate struct {
 	pool   *pgxpool.Pool
 	limits Limits
 	now    func() time.Time
+
+	extending *otter.Cache[tenants.ID, struct{}]
 }
 
 // NewGate returns the gate of a realm.
 func NewGate(realm Realm, ids Identities, pool *pgxpool.Pool, limits Limits) *Gate {
-	return &Gate{realm: realm, ids: ids, pool: pool, limits: limits, now: time.Now}
+	return &Gate{realm: realm, ids: ids, pool: pool, limits: limits, now: time.Now,
+		extending: otter.Must(&otter.Options[tenants.ID, struct{}]{
+			MaximumSize:      100_000,
+			ExpiryCalculator: otter.ExpiryCreating[tenants.ID, struct{}](extendPause),
+		}),
+	}
 }
 
 // Realm returns whose sessions the gate opens.
@@ -76,10 +90,8 @@ func (g *Gate) Open(ctx context.Context, cred identity.Credential, info Info) (C
 	if err := g.touch(ctx, s, now); err != nil {
 		return Current{}, err
 	}
-	if s.ExpiresAt.Sub(now) < extendBelow {
-		if err := g.ids.ExtendSession(ctx, s.ID); err != nil {
-			return Current{}, err
-		}
+	if err := g.prolong(ctx, s, now); err != nil {
+		return Current{}, err
 	}
 	if err := g.progress(ctx, &cur); err != nil {
 		return Current{}, err
@@ -111,6 +123,25 @@ func (g *Gate) touch(ctx context.Context, s identity.Session, now time.Time) err
 		return tenants.NewError(tenants.KindUnauthenticated, "the session was idle for too long: sign in again")
 	}
 	return nil
+}
+
+// prolong lengthens the life of a session in use. That Kratos cannot do so now is no
+// reason to refuse it: minutes of its life are left, and it is tried again long before.
+func (g *Gate) prolong(ctx context.Context, s identity.Session, now time.Time) error {
+	if s.ExpiresAt.Sub(now) >= extendBelow {
+		return nil
+	}
+	if _, fresh := g.extending.SetIfAbsent(s.ID, struct{}{}); !fresh {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, extendWithin)
+	defer cancel()
+	err := g.ids.ExtendSession(ctx, s.ID)
+	if tenants.IsKind(err, tenants.KindUnavailable) {
+		slog.WarnContext(ctx, "a session in use could not be prolonged", "realm", string(g.realm), "error", err)
+		return nil
+	}
+	return err
 }
 
 // progress finds the account's open step and records what was reached for the

@@ -67,6 +67,7 @@ func Stack(t testing.TB, options ...StackOption) *RunningStack {
 	}
 	s := &RunningStack{info: ask[stackInfo](t, "stack", params)}
 	asked.Store(s.info.Name, nil)
+	complaints(t, s.info.Layout)
 	return s
 }
 
