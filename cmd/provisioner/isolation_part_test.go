@@ -84,6 +84,21 @@ func TestAStoppedProofLooksAtNobodyElse(t *testing.T) {
 	require.NotContains(t, string(log), "a tenant could not be inspected")
 }
 
+// TestWhatWasAwayForAMomentIsLookedAtAgain takes the public address away while a proof
+// that takes a turn a tenant looks at its first one.
+func TestWhatWasAwayForAMomentIsLookedAtAgain(t *testing.T) {
+	y := newYard(t, 2, "CARESPHERE_ISOLATION_PART=1ns")
+	y.silent.Store(true)
+	asked, err := y.desk.AskProof(context.Background(), riley, "", "")
+	require.NoError(t, err)
+	y.eventually(60*time.Second, "unproven", `SELECT verdict FROM isolation_result WHERE run_id = $1`, asked.ID)
+	y.silent.Store(false)
+	r := y.report(asked)
+	requireProven(t, r)
+	require.Len(t, r.Tenants, 2)
+	require.Equal(t, "2", y.text(`SELECT count(*)::text FROM isolation_result WHERE run_id = $1 AND verdict = 'proven'`, asked.ID))
+}
+
 // TestATableThatTheCatalogHidesIsFound takes away the dependency by which a look at a
 // tenant finds its tables, as only a superuser can.
 func TestATableThatTheCatalogHidesIsFound(t *testing.T) {

@@ -343,6 +343,21 @@ func (q *Queries) IsolationResultAdd(ctx context.Context, arg IsolationResultAdd
 	return err
 }
 
+const isolationResultRetry = `-- name: IsolationResultRetry :exec
+DELETE FROM isolation_result WHERE organization_id = $1 AND run_id = $2 AND verdict = 'unproven'
+`
+
+type IsolationResultRetryParams struct {
+	OrganizationID tenants.ID
+	RunID          tenants.ID
+}
+
+// A verdict that could not be reached gives way to the one of another look.
+func (q *Queries) IsolationResultRetry(ctx context.Context, arg IsolationResultRetryParams) error {
+	_, err := q.db.Exec(ctx, isolationResultRetry, arg.OrganizationID, arg.RunID)
+	return err
+}
+
 const isolationResultsDrop = `-- name: IsolationResultsDrop :exec
 DELETE FROM isolation_result WHERE run_id = $1
 `

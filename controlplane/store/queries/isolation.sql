@@ -81,6 +81,10 @@ INSERT INTO isolation_result (organization_id, run_id, verdict, findings, summar
 VALUES (@organization_id, @run_id, @verdict, @findings, @summary, @part)
 ON CONFLICT ON CONSTRAINT isolation_result_pk DO NOTHING;
 
+-- name: IsolationResultRetry :exec
+-- A verdict that could not be reached gives way to the one of another look.
+DELETE FROM isolation_result WHERE organization_id = @organization_id AND run_id = @run_id AND verdict = 'unproven';
+
 -- name: IsolationNewest :one
 SELECT organization_id, run_id, verdict, findings, summary, proved_at
 FROM isolation_result
