@@ -80,7 +80,7 @@ func run(ctx context.Context, s settings) error {
 	if err != nil {
 		return err
 	}
-	queue, err := p.Client(o.Log, prover)
+	queue, err := p.Client(pools.queue, o.Log, prover)
 	if err != nil {
 		return fmt.Errorf("making the job client: %w", err)
 	}
@@ -133,9 +133,14 @@ func patiently(ctx context.Context, try func(context.Context) error) error {
 	}
 }
 
+// queueConnections is how many connections the job queues share. Each asks twice a
+// second, all at once when the process starts: with the jobs' pool to take from, every
+// one of them, and what else begins then, would open one of its own.
+const queueConnections = 4
+
 type pools struct {
-	control, owner, sealer *pgxpool.Pool
-	migrator               *pg.Migrator
+	control, queue, owner, sealer *pgxpool.Pool
+	migrator                      *pg.Migrator
 }
 
 func openPools(ctx context.Context, s settings) (pools, error) {
@@ -147,7 +152,11 @@ func openPools(ctx context.Context, s settings) (pools, error) {
 	if p.control, err = pg.Open(ctx, s.ControlDSN, o); err != nil {
 		return p, fmt.Errorf("control database: %w", err)
 	}
-	o.MaxConns, o.LockTimeout, o.MaxSchemas = 8, 5*time.Second, 500
+	o.ApplicationName, o.MaxConns = "caresphere-queue", queueConnections
+	if p.queue, err = pg.Open(ctx, s.ControlDSN, o); err != nil {
+		return p, fmt.Errorf("control database, for the job queues: %w", err)
+	}
+	o.ApplicationName, o.MaxConns, o.LockTimeout, o.MaxSchemas = "caresphere-provisioner", 8, 5*time.Second, 500
 	if p.owner, err = pg.Open(ctx, s.OwnerDSN, o); err != nil {
 		return p, fmt.Errorf("cell database: %w", err)
 	}
@@ -162,7 +171,7 @@ func openPools(ctx context.Context, s settings) (pools, error) {
 }
 
 func (p pools) close() {
-	for _, one := range []*pgxpool.Pool{p.control, p.owner, p.sealer} {
+	for _, one := range []*pgxpool.Pool{p.control, p.queue, p.owner, p.sealer} {
 		one.Close()
 	}
 	p.migrator.Close()

@@ -51,6 +51,7 @@ type world struct {
 	control, cell *testkit.DB
 	admin         *pgxpool.Pool
 	cellAdmin     *pgxpool.Pool
+	worker        *pgxpool.Pool
 	keys          kms.KMS
 	env           []string
 	health        string
@@ -71,6 +72,7 @@ func newWorld(t *testing.T) *world {
 	ctx, dir := context.Background(), t.TempDir()
 	w := &world{t: t, control: testkit.ControlDB(t), cell: testkit.CellDB(t), ca: testkit.CA(t)}
 	w.admin, w.cellAdmin = w.open(w.control.Superuser(t)), w.open(w.cell.Superuser(t))
+	w.worker = w.open(w.cell.DSN("cell_worker"))
 	w.objects = filepath.Join(dir, "objects")
 	keyring := "keyring:" + filepath.Join(dir, "keys")
 	w.keyring = keyring
@@ -289,12 +291,7 @@ func (w *world) asTenant(ctx context.Context, id tenants.ID, statements ...strin
 }
 
 func (w *world) inTenant(ctx context.Context, id tenants.ID, fn func(pgx.Tx) error) error {
-	worker, err := pg.Connect(ctx, w.cell.DSN("cell_worker"), pg.Options{})
-	if err != nil {
-		return err
-	}
-	defer func() { _ = worker.Close(ctx) }()
-	row, err := tenantdb.LoadCredential(ctx, worker, id)
+	row, err := tenantdb.LoadCredential(ctx, w.worker, id)
 	if err != nil {
 		return err
 	}

@@ -24,6 +24,7 @@ func (b *bundle) second(t *testing.T) *bundle {
 	ctx, o := context.Background(), *b
 	o.cell = testkit.CellDB(t)
 	o.cellAdmin = open(t, o.cell.Superuser(t), pg.Options{})
+	o.cellWorker = open(t, o.cell.DSN("cell_worker"), pg.Options{})
 	migrator, err := pg.OpenMigrator(ctx, o.cell.DSN("cell_owner"), provisioning.MigrationsAtOnce)
 	require.NoError(t, err)
 	t.Cleanup(migrator.Close)
@@ -44,7 +45,7 @@ func (b *bundle) second(t *testing.T) *bundle {
 // its watch or with its queues alone.
 func (b *bundle) works(t *testing.T, watch bool) {
 	t.Helper()
-	client, err := b.p.Client(slog.New(slog.DiscardHandler))
+	client, err := b.p.Client(b.config.Control, slog.New(slog.DiscardHandler))
 	require.NoError(t, err)
 	ctx, stop := context.WithCancel(context.Background())
 	require.NoError(t, client.Start(ctx))

@@ -37,6 +37,7 @@ type bundle struct {
 	control, cell *testkit.DB
 	admin         *pgxpool.Pool // the control database's superuser: plants what other parts write
 	cellAdmin     *pgxpool.Pool
+	cellWorker    *pgxpool.Pool
 	keys          kms.KMS
 	objects       string
 	config        provisioning.Config
@@ -50,6 +51,7 @@ func setup(t testing.TB) *bundle {
 	b := &bundle{control: testkit.ControlDB(t), cell: testkit.CellDB(t), objects: t.TempDir()}
 	b.admin = open(t, b.control.Superuser(t), pg.Options{})
 	b.cellAdmin = open(t, b.cell.Superuser(t), pg.Options{})
+	b.cellWorker = open(t, b.cell.DSN("cell_worker"), pg.Options{})
 
 	dir := t.TempDir()
 	var err error
@@ -171,12 +173,7 @@ func (o *tenant) login(t testing.TB) (*pgx.Conn, tenantdb.ContextKey) {
 }
 
 func (b *bundle) login(ctx context.Context, id tenants.ID) (*pgx.Conn, tenantdb.ContextKey, error) {
-	worker, err := pg.Connect(ctx, b.cell.DSN("cell_worker"), pg.Options{})
-	if err != nil {
-		return nil, tenantdb.ContextKey{}, err
-	}
-	defer func() { _ = worker.Close(ctx) }()
-	row, err := tenantdb.LoadCredential(ctx, worker, id)
+	row, err := tenantdb.LoadCredential(ctx, b.cellWorker, id)
 	if err != nil {
 		return nil, tenantdb.ContextKey{}, err
 	}

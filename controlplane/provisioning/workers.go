@@ -37,8 +37,9 @@ type Registrar interface {
 
 // Client returns the River client that works the provisioner's jobs and those of
 // the others; the caller starts and stops it. It works the queues of its cell and those
-// of no cell. The gates' queues have workers of their own.
-func (p *Provisioner) Client(log *slog.Logger, others ...Registrar) (*river.Client[pgx.Tx], error) {
+// of no cell. The gates' queues have workers of their own. The pool is of the control
+// database and for the queues alone: jobs use that of the Config.
+func (p *Provisioner) Client(queue *pgxpool.Pool, log *slog.Logger, others ...Registrar) (*river.Client[pgx.Tx], error) {
 	workers := river.NewWorkers()
 	queues := map[string]river.QueueConfig{
 		jobs.QueueGate(p.CellID):      {MaxWorkers: 8},
@@ -56,7 +57,7 @@ func (p *Provisioner) Client(log *slog.Logger, others ...Registrar) (*river.Clie
 	river.AddWorker(workers, &gateWorker{p: p})
 	river.AddWorker(workers, &renewWorker{p: p})
 	river.AddWorker(workers, &rotateWorker{p: p})
-	return river.NewClient(riverpgxv5.New(p.Control), &river.Config{
+	return river.NewClient(riverpgxv5.New(queue), &river.Config{
 		ID:                   p.Holder,
 		Logger:               log,
 		Workers:              workers,
