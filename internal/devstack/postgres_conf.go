@@ -43,11 +43,6 @@ func (c *Cluster) serverConf() string {
 			{"fsync", "off"}, {"full_page_writes", "off"}, {"max_wal_size", "2GB"},
 		}...)
 	}
-	if c.cfg.Volatile && c.cfg.SharedBuffers == "" {
-		// Tests make and drop tables all the time. Where one has a size of its own it is to
-		// be measured, and looks for work once a minute as any server does.
-		set = append(set, [2]string{"autovacuum_naptime", "10s"})
-	}
 	var b strings.Builder
 	b.WriteString("# Written by caresphere at every start.\n")
 	for _, kv := range set {
