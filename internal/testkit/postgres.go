@@ -9,10 +9,12 @@ import (
 	"net/url"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/caresphere/caresphere/internal/devstack"
 	"github.com/caresphere/caresphere/internal/schema"
@@ -99,11 +101,12 @@ func (p *PG) clone(t testing.TB, kind string) *DB {
 	server := p
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
-	admin, err := pgx.Connect(ctx, server.SuperuserDSN("postgres"))
+	kept, err := server.admin(ctx)
 	if err != nil {
 		t.Fatalf("connecting as the superuser: %v", err)
 	}
-	defer func() { _ = admin.Close(ctx) }()
+	defer kept.Release()
+	admin := kept.Conn()
 	template, err := server.template(ctx, admin, kind)
 	if err != nil {
 		t.Fatalf("making the template of a %s database: %v", kind, err)
@@ -128,15 +131,31 @@ func (p *PG) clone(t testing.TB, kind string) *DB {
 	return &DB{Name: name, pg: server}
 }
 
+// admins has a pool of each cluster's superuser for as long as the process lives: a server
+// process for each database that is made or dropped would cost as much as making it.
+var admins sync.Map
+
+func (p *PG) admin(ctx context.Context) (*pgxpool.Conn, error) {
+	dsn := p.SuperuserDSN("postgres")
+	open, _ := admins.LoadOrStore(dsn, sync.OnceValues(func() (*pgxpool.Pool, error) {
+		return pgxpool.New(context.Background(), dsn)
+	}))
+	pool, err := open.(func() (*pgxpool.Pool, error))()
+	if err != nil {
+		return nil, err
+	}
+	return pool.Acquire(ctx)
+}
+
 func (p *PG) drop(t testing.TB, name string) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	admin, err := pgx.Connect(ctx, p.SuperuserDSN("postgres"))
+	admin, err := p.admin(ctx)
 	if err != nil {
 		t.Logf("connecting to drop %s: %v", name, err)
 		return
 	}
-	defer func() { _ = admin.Close(ctx) }()
+	defer admin.Release()
 	if _, err := admin.Exec(ctx, "DROP DATABASE "+name+" WITH (FORCE)"); err != nil {
 		t.Logf("dropping %s: %v", name, err)
 	}
