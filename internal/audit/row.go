@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/caresphere/caresphere/internal/audit/record"
 	"github.com/caresphere/caresphere/tenants"
@@ -30,11 +31,12 @@ func EntryColumns(l Log, alias string) string {
 
 // Row receives one audit_entry, also the all-null one of an outer join.
 type Row struct {
-	seq                                                       *int64
-	id, actorID, sessionID, scope                             *[16]byte
+	seq                           pgtype.Int8
+	id, actorID, sessionID, scope pgtype.UUID
+	// Infinity is refused here, which the driver's own type would take.
 	at                                                        *time.Time
-	dbRole, kind, role, action, recordType, recordID, outcome *string
-	ip, device, requestID, detail                             *string
+	dbRole, kind, role, action, recordType, recordID, outcome pgtype.Text
+	ip, device, requestID, detail                             pgtype.Text
 }
 
 // Targets are the scan targets for EntryColumns.
@@ -44,24 +46,24 @@ func (r *Row) Targets() []any {
 }
 
 // Present tells whether there was a row.
-func (r *Row) Present() bool { return r.seq != nil }
+func (r *Row) Present() bool { return r.seq.Valid }
 
 // Entry returns the row as a new canonical entry.
 func (r *Row) Entry(l Log) (record.Entry, error) {
 	e := record.Entry{
-		Seq: *r.seq, ID: deref(r.id), At: r.at.UTC(), DBRole: *r.dbRole,
-		ActorKind: tenants.ActorKind(*r.kind), ActorID: deref(r.actorID), Role: *r.role, SessionID: deref(r.sessionID),
-		Action: *r.action, RecordType: *r.recordType, RecordID: *r.recordID, Outcome: record.Outcome(*r.outcome),
-		IP: *r.ip, Device: *r.device, RequestID: *r.requestID,
+		Seq: r.seq.Int64, ID: r.id.Bytes, At: r.at.UTC(), DBRole: r.dbRole.String,
+		ActorKind: tenants.ActorKind(r.kind.String), ActorID: r.actorID.Bytes, Role: r.role.String, SessionID: r.sessionID.Bytes,
+		Action: r.action.String, RecordType: r.recordType.String, RecordID: r.recordID.String, Outcome: record.Outcome(r.outcome.String),
+		IP: r.ip.String, Device: r.device.String, RequestID: r.requestID.String,
 	}
 	if l.Control {
-		e.OrganizationID = deref(r.scope)
+		e.OrganizationID = r.scope.Bytes
 	} else {
-		e.FacilityID = deref(r.scope)
+		e.FacilityID = r.scope.Bytes
 	}
-	if *r.detail != "{}" {
-		if err := json.Unmarshal([]byte(*r.detail), &e.Detail); err != nil {
-			return e, fmt.Errorf("audit entry %d has a detail that is not strings by name: %w", *r.seq, err)
+	if r.detail.String != "{}" {
+		if err := json.Unmarshal([]byte(r.detail.String), &e.Detail); err != nil {
+			return e, fmt.Errorf("audit entry %d has a detail that is not strings by name: %w", r.seq.Int64, err)
 		}
 	}
 	return e, nil
@@ -74,11 +76,4 @@ func ScanEntry(l Log, row pgx.Row) (record.Entry, error) {
 		return record.Entry{}, fmt.Errorf("reading an audit entry: %w", err)
 	}
 	return r.Entry(l)
-}
-
-func deref(id *[16]byte) tenants.ID {
-	if id == nil {
-		return tenants.NilID
-	}
-	return *id
 }

@@ -131,7 +131,7 @@ func (l Log) adopt(ctx context.Context, tx pgx.Tx, size, maxSeq int64) (int64, i
 		return 0, 0, err
 	}
 	for after := int64(0); ; {
-		g, err := l.grow(ctx, tx, f, size, `e.seq > $1 AND NOT EXISTS (SELECT FROM `+l.Log.Table("audit_leaf")+` l WHERE l.seq = e.seq)`, after)
+		g, err := l.grow(ctx, tx, f, size, `c.seq > $1 AND NOT EXISTS (SELECT FROM `+l.Log.Table("audit_leaf")+` l WHERE l.seq = c.seq)`, after)
 		if err != nil {
 			return 0, 0, err
 		}

@@ -273,7 +273,13 @@ func (l Log) tampered(format string, args ...any) error {
 // extend appends the window's next entries to the tree and stores leaves and
 // hashes. It returns the new size.
 func (l Log) extend(ctx context.Context, tx pgx.Tx, f frontier, size int64, w *window) (int64, error) {
-	g, err := l.grow(ctx, tx, f, size, `e.xid >= $1 AND e.xid < $2 AND e.seq > $3`, w.from, w.to, w.lastSeq)
+	condition := `c.xid >= $1 AND c.xid < $2 AND c.seq > $3`
+	if w.reopened {
+		// Everything up to lastSeq is sealed: by seq a batch reads its own entries alone, by
+		// transaction, which this keeps the planner from, those of all batches to come.
+		condition = `(c.xid >= $1 AND c.xid < $2) IS TRUE AND c.seq > $3`
+	}
+	g, err := l.grow(ctx, tx, f, size, condition, w.from, w.to, w.lastSeq)
 	w.done = g.done
 	if g.size > size {
 		w.lastSeq = g.lastSeq
@@ -288,14 +294,17 @@ type growth struct {
 	done bool
 }
 
-// grow appends the entries that the condition on e chooses, in order of seq and
-// at most a batch.
+// grow appends the entries that the condition on c chooses, in order of seq and
+// at most a batch. They are chosen by seq alone, and only those are read whole: whatever
+// has to be sorted is small.
 func (l Log) grow(ctx context.Context, tx pgx.Tx, f frontier, size int64, condition string, args ...any) (growth, error) {
 	g := growth{size: size, done: true}
 	fail := func(err error) (growth, error) { return g, fmt.Errorf("sealing log %s: %w", l.Log.Name(), err) }
 	// One more than a batch tells whether this one is the last.
-	rows, err := tx.Query(ctx, `SELECT `+audit.EntryColumns(l.Log, "e")+` FROM `+l.Log.Table("audit_entry")+` e
-		WHERE `+condition+` ORDER BY e.seq LIMIT `+strconv.Itoa(l.Batch+1), args...)
+	table := l.Log.Table("audit_entry")
+	rows, err := tx.Query(ctx, `SELECT `+audit.EntryColumns(l.Log, "e")+`
+		FROM (SELECT c.seq FROM `+table+` c WHERE `+condition+` ORDER BY c.seq LIMIT `+strconv.Itoa(l.Batch+1)+`) AS chosen
+		JOIN `+table+` e ON e.seq = chosen.seq ORDER BY chosen.seq`, args...)
 	if err != nil {
 		return fail(err)
 	}

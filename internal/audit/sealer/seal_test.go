@@ -201,6 +201,30 @@ func TestALongTransactionHoldsBackAndIsNotLost(t *testing.T) {
 	f.sealTo(t, 6)
 }
 
+// A range that a batch began is gone on with by number: entries that are not of it have
+// larger numbers too, of transactions that another one holds back.
+func TestALaterBatchOfARangeTakesNothingElse(t *testing.T) {
+	f := setup(t)
+	f.log.Batch = 2
+	f.write(t, 5)
+	a := f.Member(tenants.RoleNurse)
+	require.NoError(t, f.InTx(ctx, f.Connect(t), a, func(tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, "SELECT pg_current_xact_id()")
+		require.NoError(t, err)
+		f.write(t, 3)
+		var size int64
+		require.Eventually(t, func() bool {
+			r, err := f.log.Seal(ctx)
+			require.NoError(t, err)
+			size = r.Size
+			return size >= 5
+		}, 20*time.Second, 10*time.Millisecond)
+		require.EqualValues(t, 5, size)
+		return audit.Insert(ctx, tx, a, audit.Event{Action: "client.read"})
+	}))
+	f.sealTo(t, 9)
+}
+
 // stubborn fails or ends the sealer at the anchor: the moment between commit and
 // anchor that no real anchor can be made to hit.
 type stubborn struct {
