@@ -48,8 +48,12 @@ func (r *Row) Targets() []any {
 // Present tells whether there was a row.
 func (r *Row) Present() bool { return r.seq.Valid }
 
-// Entry returns the row as a new canonical entry.
+// Entry returns the row as a new canonical entry. One whose time was taken out, as only
+// a superuser can, is an error.
 func (r *Row) Entry(l Log) (record.Entry, error) {
+	if r.at == nil {
+		return record.Entry{}, fmt.Errorf("audit entry %d has no time", r.seq.Int64)
+	}
 	e := record.Entry{
 		Seq: r.seq.Int64, ID: r.id.Bytes, At: r.at.UTC(), DBRole: r.dbRole.String,
 		ActorKind: tenants.ActorKind(r.kind.String), ActorID: r.actorID.Bytes, Role: r.role.String, SessionID: r.sessionID.Bytes,
