@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
@@ -31,10 +30,9 @@ func EntryColumns(l Log, alias string) string {
 
 // Row receives one audit_entry, also the all-null one of an outer join.
 type Row struct {
-	seq                           pgtype.Int8
-	id, actorID, sessionID, scope pgtype.UUID
-	// Infinity is refused here, which the driver's own type would take.
-	at                                                        *time.Time
+	seq                                                       pgtype.Int8
+	id, actorID, sessionID, scope                             pgtype.UUID
+	at                                                        pgtype.Timestamptz
 	dbRole, kind, role, action, recordType, recordID, outcome pgtype.Text
 	ip, device, requestID, detail                             pgtype.Text
 }
@@ -48,14 +46,15 @@ func (r *Row) Targets() []any {
 // Present tells whether there was a row.
 func (r *Row) Present() bool { return r.seq.Valid }
 
-// Entry returns the row as a new canonical entry. One whose time was taken out, as only
-// a superuser can, is an error.
+// Entry returns the row as a new canonical entry. An error says what only a superuser can
+// leave there and has no canonical form: a time that is none, a detail that is not strings
+// by name.
 func (r *Row) Entry(l Log) (record.Entry, error) {
-	if r.at == nil {
+	if !r.at.Valid || r.at.InfinityModifier != pgtype.Finite {
 		return record.Entry{}, fmt.Errorf("audit entry %d has no time", r.seq.Int64)
 	}
 	e := record.Entry{
-		Seq: r.seq.Int64, ID: r.id.Bytes, At: r.at.UTC(), DBRole: r.dbRole.String,
+		Seq: r.seq.Int64, ID: r.id.Bytes, At: r.at.Time.UTC(), DBRole: r.dbRole.String,
 		ActorKind: tenants.ActorKind(r.kind.String), ActorID: r.actorID.Bytes, Role: r.role.String, SessionID: r.sessionID.Bytes,
 		Action: r.action.String, RecordType: r.recordType.String, RecordID: r.recordID.String, Outcome: record.Outcome(r.outcome.String),
 		IP: r.ip.String, Device: r.device.String, RequestID: r.requestID.String,
@@ -67,17 +66,22 @@ func (r *Row) Entry(l Log) (record.Entry, error) {
 	}
 	if r.detail.String != "{}" {
 		if err := json.Unmarshal([]byte(r.detail.String), &e.Detail); err != nil {
-			return e, fmt.Errorf("audit entry %d has a detail that is not strings by name: %w", r.seq.Int64, err)
+			return record.Entry{}, fmt.Errorf("audit entry %d has a detail that is not strings by name: %w", r.seq.Int64, err)
 		}
 	}
 	return e, nil
 }
 
-// ScanEntry reads an entry from a row of EntryColumns.
+// ScanEntry reads an entry from a row of EntryColumns. Error: KindIntegrity for one that
+// Entry cannot read.
 func ScanEntry(l Log, row pgx.Row) (record.Entry, error) {
 	var r Row
 	if err := row.Scan(r.Targets()...); err != nil {
 		return record.Entry{}, fmt.Errorf("reading an audit entry: %w", err)
 	}
-	return r.Entry(l)
+	e, err := r.Entry(l)
+	if err != nil {
+		return e, tenants.WrapError(tenants.KindIntegrity, "the audit trail is damaged", err)
+	}
+	return e, nil
 }

@@ -9,12 +9,13 @@ import (
 )
 
 func TestAnEntryWithoutItsTimeIsAnError(t *testing.T) {
-	now := time.Now()
-	r := Row{seq: pgtype.Int8{Int64: 7, Valid: true}, at: &now, detail: pgtype.Text{String: "{}", Valid: true}}
+	r := Row{seq: pgtype.Int8{Int64: 7, Valid: true}, at: pgtype.Timestamptz{Time: time.Now(), Valid: true}, detail: pgtype.Text{String: "{}", Valid: true}}
 	e, err := r.Entry(ControlLog())
 	require.NoError(t, err)
 	require.EqualValues(t, 7, e.Seq)
-	r.at = nil
-	_, err = r.Entry(ControlLog())
-	require.ErrorContains(t, err, "audit entry 7 has no time")
+	for _, at := range []pgtype.Timestamptz{{}, {Valid: true, InfinityModifier: pgtype.NegativeInfinity}} {
+		r.at = at
+		_, err = r.Entry(ControlLog())
+		require.ErrorContains(t, err, "audit entry 7 has no time")
+	}
 }

@@ -87,7 +87,9 @@ func (x *exporter) leaves(ctx context.Context, tx pgx.Tx, from, to int64) ([]lea
 }
 
 // read makes the line of one leaf. The filter withholds no entry but one that is as it
-// was sealed: what it was before it was changed may be what the filter asks for.
+// was sealed: what it was before it was changed may be what the filter asks for. A row
+// that cannot be read as an entry is none, and the verifier says so: one such row must not
+// keep the auditor from all others.
 func (x *exporter) read(rows pgx.Rows) (leaf, error) {
 	var l leaf
 	var hash []byte
@@ -96,13 +98,10 @@ func (x *exporter) read(rows pgx.Rows) (leaf, error) {
 		return l, fmt.Errorf("reading the trail: %w", err)
 	}
 	l.hash = hex.EncodeToString(hash)
-	if !row.Present() {
+	e, err := row.Entry(x.Log)
+	if !row.Present() || err != nil {
 		l.kind = record.LineMissing
 		return l, nil
-	}
-	e, err := row.Entry(x.Log)
-	if err != nil {
-		return l, damaged(err)
 	}
 	x.canonical = record.Append(x.canonical[:0], &e)
 	computed := tlog.RecordHash(x.canonical)

@@ -23,7 +23,8 @@ const (
 	LineEntry = "entry"
 	// LineWithheld has the leaf hash of an entry that the filter did not choose.
 	LineWithheld = "withheld"
-	// LineMissing has the leaf hash of an entry that the database lacks.
+	// LineMissing has the leaf hash of an entry that the database lacks, or has in no form
+	// that an entry can have.
 	LineMissing = "missing"
 	// LineBlock proves the block before it, or stands for a block with nothing chosen.
 	LineBlock  = "block"

@@ -3,6 +3,7 @@ package sealer
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/mod/sumdb/note"
@@ -10,6 +11,7 @@ import (
 	"github.com/caresphere/caresphere/internal/audit/audittest"
 	"github.com/caresphere/caresphere/internal/audit/tree"
 	"github.com/caresphere/caresphere/internal/testkit/prove"
+	"github.com/caresphere/caresphere/tenants"
 )
 
 // tamper changes a table as a superuser with its triggers off: the statement, the table, its tail.
@@ -70,6 +72,7 @@ func TestTheCheckFindsChangedEntries(t *testing.T) {
 	}{
 		"changed":    {"audit_entry", "UPDATE %s SET action = 'client.forged' WHERE seq = 5", Finding{4, 5, "the entry was changed"}},
 		"back-dated": {"audit_entry", "UPDATE %s SET at = at - interval '1 microsecond' WHERE seq = 5", Finding{4, 5, "the entry was changed"}},
+		"endless":    {"audit_entry", "UPDATE %s SET at = 'infinity' WHERE seq = 5", Finding{4, 5, "the entry was changed: audit entry 5 has no time"}},
 		"deleted":    {"audit_entry", "DELETE FROM %s WHERE seq = 7", Finding{6, 7, "the entry is gone"}},
 		"leaf gone":  {"audit_leaf", "DELETE FROM %s WHERE seq = 7", Finding{6, 0, "leaves 6 to 6 are gone"}},
 		"slipped in": {"audit_entry", "INSERT INTO %[1]s (id, xid, actor_kind, role, action, record_type, record_id, outcome, ip, device, request_id, detail) SELECT gen_random_uuid(), xid, 'system', '', 'x', '', '', 'ok', '', '', '', '{}' FROM %[1]s WHERE seq = 1", Finding{-1, 13, "the entry was put in behind the sealer's back"}},
@@ -87,6 +90,30 @@ func TestTheCheckFindsChangedEntries(t *testing.T) {
 			prove.State(t, prove.AuditForged, 1, 0)
 		})
 	}
+}
+
+// What has no canonical form cannot be sealed, and nothing goes past it.
+func TestAnUnreadableEntryStopsTheSealer(t *testing.T) {
+	f := setup(t)
+	f.write(t, 12)
+	f.sealTo(t, 12)
+	f.write(t, 3)
+	at := func(of string) {
+		name := f.log.Log.Table("audit_entry")
+		audittest.Exec(t, f.super, "ALTER TABLE "+name+" DISABLE TRIGGER ALL")
+		audittest.Exec(t, f.super, "UPDATE "+name+" SET at = $1::timestamptz WHERE seq = 14", of)
+		audittest.Exec(t, f.super, "ALTER TABLE "+name+" ENABLE TRIGGER ALL")
+	}
+	at("infinity")
+	var err error
+	require.Eventually(t, func() bool {
+		_, err = f.log.Seal(ctx)
+		return err != nil
+	}, 20*time.Second, 10*time.Millisecond)
+	require.ErrorContains(t, err, "audit entry 14 has no time")
+	require.True(t, tenants.IsKind(err, tenants.KindIntegrity))
+	at("now")
+	f.sealTo(t, 15)
 }
 
 // An attacker with the database and no signing key builds a whole new log; one

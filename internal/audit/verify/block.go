@@ -60,7 +60,7 @@ func (v *verifier) leaf(l line) {
 		}
 		s.id = v.entry(l, wellFormed && computed == stated)
 	case record.LineMissing:
-		v.problem(Removed, l.number, l.leaf, "", "the entry was taken out of the database")
+		v.problem(Removed, l.number, l.leaf, "", "the entry was taken out of the database, or made unreadable there")
 	default:
 		v.report.Withheld++
 		if v.header != nil && !v.report.Filtered {
