@@ -34,20 +34,18 @@ func unsettled(list []isolation.Tenant, seen []time.Time, now time.Time) []int {
 	return at
 }
 
-// again looks once more at those of a proof of all that could not be proven while a part
-// of the platform was away: a proof of thousands lasts longer than a restart. No look
-// begins after the time.
-func (p *Prover) again(ctx context.Context, run store.IsolationStartRow, report *isolation.Report, seen []time.Time, until time.Time, look func(context.Context, int) isolation.Tenant) error {
+// again visits the tenants at these places once more, so many at once. They are those of a
+// proof of all that could not be proven while a part of the platform was away: a proof of
+// thousands lasts longer than a restart. No visit begins after the time.
+func again(ctx context.Context, places []int, until time.Time, atOnce int, visit func(context.Context, int) error) error {
 	group, gctx := errgroup.WithContext(ctx)
-	group.SetLimit(p.lookers(run))
-	for _, i := range unsettled(report.Tenants, seen, time.Now()) {
+	group.SetLimit(atOnce)
+	for _, i := range places {
 		group.Go(func() error {
 			if gctx.Err() != nil || time.Now().After(until) {
 				return gctx.Err()
 			}
-			verdict := look(gctx, i)
-			report.Tenants[i] = verdict
-			return p.record(gctx, run.ID, verdict, true)
+			return visit(gctx, i)
 		})
 	}
 	return errors.Join(group.Wait(), ctx.Err())
@@ -55,7 +53,7 @@ func (p *Prover) again(ctx context.Context, run store.IsolationStartRow, report 
 
 // lookers is how many tenants are looked at at once. Nobody waits for a proof that the
 // schedule asked for: it leaves the servers to requests.
-func (*Prover) lookers(run store.IsolationStartRow) int {
+func lookers(run store.IsolationStartRow) int {
 	if run.AskedBy == scheduled {
 		return 1
 	}

@@ -63,8 +63,15 @@ func (p *Prover) Prove(ctx context.Context, run store.IsolationStartRow, only te
 	}
 	report.Tenants = make([]isolation.Tenant, len(chosen))
 	seen := make([]time.Time, len(chosen))
-	look := func(ctx context.Context, i int) isolation.Tenant {
-		return p.patientLook(ctx, chosen[i], sample(all, chosen[i], report.Pairs.PerTenant, run.Round), ground)
+	visit := func(ctx context.Context, i int) error {
+		begun := time.Now()
+		verdict := p.patientLook(ctx, chosen[i], sample(all, chosen[i], report.Pairs.PerTenant, run.Round), ground)
+		report.Tenants[i], seen[i] = verdict, time.Now()
+		err := p.record(ctx, run.ID, verdict, only.IsZero())
+		if run.AskedBy == scheduled {
+			_ = pause.For(ctx, min(time.Since(begun), settle))
+		}
+		return err
 	}
 	found, err := p.parts(ctx, run.ID, only)
 	if err != nil {
@@ -72,7 +79,7 @@ func (p *Prover) Prove(ctx context.Context, run store.IsolationStartRow, only te
 	}
 	more, looked := false, 0
 	group, gctx := errgroup.WithContext(ctx)
-	group.SetLimit(p.lookers(run))
+	group.SetLimit(lookers(run))
 	for i, t := range chosen {
 		if verdict, ok := found[t.id]; ok {
 			report.Tenants[i] = verdict
@@ -88,14 +95,7 @@ func (p *Prover) Prove(ctx context.Context, run store.IsolationStartRow, only te
 			if gctx.Err() != nil {
 				return gctx.Err() // the process ends, or a verdict could not be kept
 			}
-			begun := time.Now()
-			verdict := look(gctx, i)
-			report.Tenants[i], seen[i] = verdict, time.Now()
-			err := p.record(gctx, run.ID, verdict, only.IsZero())
-			if run.AskedBy == scheduled {
-				_ = pause.For(gctx, min(time.Since(begun), settle))
-			}
-			return err
+			return visit(gctx, i)
 		})
 	}
 	if err := errors.Join(group.Wait(), ctx.Err()); err != nil {
@@ -106,7 +106,8 @@ func (p *Prover) Prove(ctx context.Context, run store.IsolationStartRow, only te
 	}
 	if only.IsZero() {
 		// The job's time is that of a part, of the looks that it began last, and of these.
-		if err := p.again(ctx, run, &report, seen, begun.Add(p.Part+looks*tenantTime), look); err != nil {
+		until := begun.Add(p.Part + looks*tenantTime)
+		if err := again(ctx, unsettled(report.Tenants, seen, time.Now()), until, lookers(run), visit); err != nil {
 			return report, err
 		}
 	}
