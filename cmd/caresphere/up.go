@@ -63,7 +63,7 @@ func stackConfig(full bool, out io.Writer) (devstack.Config, error) {
 	if target, err := filepath.EvalSymlinks(self); err == nil {
 		self = target
 	}
-	return devstack.Config{Layout: layout, Binaries: filepath.Dir(self), Cache: cache, Full: full, Progress: out}, nil
+	return devstack.Config{Layout: layout, Binaries: filepath.Dir(self), Cache: cache, Full: full, Progress: out, Building: out}, nil
 }
 
 func up(ctx context.Context, cfg devstack.Config, more []afterReady) error {

@@ -37,8 +37,9 @@ type Config struct {
 	// Via says on which loopback port the programs reach a server in place of its own,
 	// for tests that put a faulty network between them.
 	Via map[Port]int
-	// Progress gets one line a step.
-	Progress io.Writer
+	// Progress gets one line a step, Building one for each program that has to be
+	// installed or built first.
+	Progress, Building io.Writer
 }
 
 func (c Config) say(format string, args ...any) {
@@ -113,7 +114,7 @@ func startServices(ctx context.Context, cfg Config) (s *services, err error) {
 
 // programs finds or builds what is to be started.
 func (s *services) programs(ctx context.Context, cfg Config) (map[tools.Tool]string, string, error) {
-	bin, err := EnsurePostgres(ctx, cfg.Cache, cfg.Progress)
+	bin, err := EnsurePostgres(ctx, cfg.Cache, cfg.Building)
 	if err != nil {
 		return nil, "", err
 	}
@@ -121,7 +122,7 @@ func (s *services) programs(ctx context.Context, cfg Config) (map[tools.Tool]str
 	if cfg.Full {
 		wanted = append(wanted, tools.Vault, tools.VersityGW, tools.StripeMock)
 	}
-	built, err := tools.Builder{Cache: cfg.Cache, Progress: cfg.Progress}.Build(ctx, wanted...)
+	built, err := tools.Builder{Cache: cfg.Cache, Progress: cfg.Building}.Build(ctx, wanted...)
 	return built, bin, err
 }
 

@@ -29,7 +29,7 @@ func testConfig(t *testing.T) Config {
 	t.Cleanup(release)
 	cache, err := tools.DefaultCache()
 	require.NoError(t, err)
-	return Config{Layout: Layout{State: filepath.Join(dir, "state"), Base: base}, Cache: cache, Volatile: true, Full: true, Progress: os.Stderr}
+	return Config{Layout: Layout{State: filepath.Join(dir, "state"), Base: base}, Cache: cache, Volatile: true, Full: true, Progress: os.Stderr, Building: os.Stderr}
 }
 
 func TestServicesKeepTheirStateOverARestart(t *testing.T) {

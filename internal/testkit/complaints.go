@@ -74,7 +74,7 @@ func complained(content []byte) (lines []string) {
 			case "warn", "warning", "error", "fatal", "panic":
 				lines = append(lines, string(line))
 			}
-		case bytes.HasPrefix(line, []byte("panic:")), bytes.HasPrefix(line, []byte("fatal error:")):
+		case bytes.HasPrefix(line, []byte("panic:")), bytes.HasPrefix(line, []byte("fatal error:")), bytes.Contains(line, []byte(" ended by itself (")):
 			lines = append(lines, string(line))
 		}
 	}

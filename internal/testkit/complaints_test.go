@@ -42,7 +42,8 @@ func TestATestThatFailsShowsWhatProgramsComplainedOf(t *testing.T) {
 	write("router", `{"level":"ERROR","msg":"before"}`+"\n")
 	for failed, want := range map[bool]string{
 		true: "kratos.log complained 1 times meanwhile, at last:\n" + `{"level":"error","msg":"no connection"}` + "\n" +
-			"router.log complained 2 times meanwhile, at last:\n" + `{"level":"WARN","msg":"meanwhile"}` + "\npanic: meanwhile\n",
+			"router.log complained 2 times meanwhile, at last:\n" + `{"level":"WARN","msg":"meanwhile"}` + "\npanic: meanwhile\n" +
+			"stack.log complained 1 times meanwhile, at last:\nrouter ended by itself (signal: killed); it says:\n",
 		false: "",
 	} {
 		e := &ending{TB: t}
@@ -50,6 +51,8 @@ func TestATestThatFailsShowsWhatProgramsComplainedOf(t *testing.T) {
 		require.NoError(t, os.RemoveAll(layout.Log("kratos")))
 		write("router", `{"level":"INFO","msg":"served"}`+"\n"+`{"level":"WARN","msg":"meanwhile"}`+"\npanic: meanwhile\n")
 		write("kratos", `{"level":"error","msg":"no connection"}`+"\n")
+		_, err := appended(layout.Log("stack")).Write([]byte("router ended by itself (signal: killed); it says:\nrouter is started again in 100ms\n"))
+		require.NoError(t, err)
 		require.Equal(t, want, e.end(failed))
 		require.NoError(t, os.RemoveAll(layout.Log("kratos")))
 	}

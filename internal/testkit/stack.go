@@ -198,7 +198,8 @@ func (h *Host) startStack(ctx context.Context, params url.Values) (any, error) {
 	if kept := params.Get("kept"); kept != "" {
 		layout.State = kept
 	}
-	cfg := devstack.Config{Layout: layout, Binaries: binaries, Cache: h.builder.Cache, Full: full, Volatile: true, Traces: true, SharedBuffers: params.Get("buffers"), Progress: h.builder.Progress}
+	cfg := devstack.Config{Layout: layout, Binaries: binaries, Cache: h.builder.Cache, Full: full, Volatile: true, Traces: true, SharedBuffers: params.Get("buffers"),
+		Progress: appended(layout.Log("stack")), Building: h.builder.Progress}
 	api := ""
 	if yes("proxied") {
 		if api, cfg.Via, err = h.proxies(layout, full); err != nil {
@@ -228,6 +229,20 @@ func (h *Host) startStack(ctx context.Context, params url.Values) (any, error) {
 	h.stacks[info.Name] = hostedStack{Stack: stack, end: end, startedBy: "stack?" + params.Encode()}
 	h.mu.Unlock()
 	return info, nil
+}
+
+// appended is a file that lines are added to. Tests kill programs by the hundred: what a
+// stack says of it stands beside the programs' logs, for tests that fail.
+type appended string
+
+// Write implements io.Writer.
+func (path appended) Write(b []byte) (int, error) {
+	f, err := os.OpenFile(string(path), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return 0, fmt.Errorf("opening a stack's log: %w", err)
+	}
+	defer func() { _ = f.Close() }()
+	return f.Write(b)
 }
 
 // hostedStack is a stack with how it ends and what it was started by.
