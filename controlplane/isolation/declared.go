@@ -88,37 +88,47 @@ func (p *Prover) declared(ctx context.Context, s *sheet, t subject) []string {
 	for _, f := range l.standing(t) {
 		s.add(f)
 	}
+	for _, f := range l.behind(t) {
+		s.follows(f)
+	}
 	p.keyStands(ctx, s, t)
 	return l.tables
 }
 
-// standing compares role, gate and credential with what the gate says.
-func (l look) standing(t subject) []isolation.Finding {
-	var out []isolation.Finding
-	add := func(object, problem, declared, found string) {
-		out = append(out, isolation.Finding{Layer: isolation.LayerDeclared, Object: object, Problem: problem, Declared: declared, Found: found})
+type list []isolation.Finding
+
+func (all *list) add(object, problem, declared, found string) {
+	*all = append(*all, isolation.Finding{Layer: isolation.LayerDeclared, Object: object, Problem: problem, Declared: declared, Found: found})
+}
+
+// behind compares login role and cell with the gate's decision.
+func (l look) behind(t subject) (out list) {
+	if l.roleThere && l.login != t.open() {
+		out.add("login role", "login does not follow the gate", onOff(t.open()), onOff(l.login))
 	}
+	if l.roleThere && (l.gateOpen != t.open() || l.gateVersion < t.gateVersion) {
+		out.add("gate", "the cell does not have the decision", fmt.Sprintf("%s, version %d", t.gate, t.gateVersion), fmt.Sprintf("%s, version %d", onOff(l.gateOpen), l.gateVersion))
+	}
+	return out
+}
+
+// standing says what role and credential lack, whatever the gate does.
+func (l look) standing(t subject) (out list) {
 	if !l.roleThere {
-		add("login role", "it is missing", "a role", "")
+		out.add("login role", "it is missing", "a role", "")
 		return out
 	}
-	if l.login != t.open() {
-		add("login role", "login does not follow the gate", onOff(t.open()), onOff(l.login))
-	}
 	if t.open() && !l.connect {
-		add("login role", "it may not connect to the database", "CONNECT", "")
+		out.add("login role", "it may not connect to the database", "CONNECT", "")
 	}
 	if l.temp {
-		add("login role", "it may make objects in the database", "", "TEMP or CREATE")
-	}
-	if l.gateOpen != t.open() || l.gateVersion < t.gateVersion {
-		add("gate", "the cell does not have the decision", fmt.Sprintf("%s, version %d", t.gate, t.gateVersion), fmt.Sprintf("%s, version %d", onOff(l.gateOpen), l.gateVersion))
+		out.add("login role", "it may make objects in the database", "", "TEMP or CREATE")
 	}
 	if !l.contextKey {
-		add("context key", "it is missing", "a key", "")
+		out.add("context key", "it is missing", "a key", "")
 	}
 	if !l.credential {
-		add("credential", "it is missing or another's", "a credential", "")
+		out.add("credential", "it is missing or another's", "a credential", "")
 	}
 	return out
 }
@@ -142,7 +152,7 @@ func (p *Prover) keyStands(ctx context.Context, s *sheet, t subject) {
 		want = driver.StateAlive
 	}
 	if status.State != want {
-		s.add(isolation.Finding{Layer: isolation.LayerKey, Object: "key", Problem: "its state does not follow the gate", Declared: string(want), Found: string(status.State)})
+		s.follows(isolation.Finding{Layer: isolation.LayerKey, Object: "key", Problem: "its state does not follow the gate", Declared: string(want), Found: string(status.State)})
 		return
 	}
 	s.count(isolation.LayerKey).Allowed++

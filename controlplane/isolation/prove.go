@@ -26,6 +26,8 @@ const (
 	// first, as a gate or a migration, is then as it should be.
 	settle = 1500 * time.Millisecond
 	looks  = 2
+	// gatePatience is how long a look is repeated because the gate moved under it.
+	gatePatience = 20 * time.Second
 	// scheduled is who asks for the proofs that nobody asks for.
 	scheduled = "schedule"
 )
@@ -187,13 +189,17 @@ func sample(all []subject, t subject, k int, before int64) []subject {
 }
 
 // patientLook looks again before it says anything but proven, also at what all tenants
-// stand on if the first look had anything of it.
+// stand on if the first look had anything of it, and for a while if the gate moves.
 func (p *Prover) patientLook(ctx context.Context, t subject, peers []subject, ground *common) isolation.Tenant {
 	var since time.Time
+	begun := time.Now()
 	for look := 1; ; look++ {
 		shared, err := ground.since(ctx, since)
-		out := p.look(ctx, t, peers, shared, err)
-		if out.Verdict == isolation.Proven || look == looks || ctx.Err() != nil {
+		s := p.look(ctx, t, peers, shared, err)
+		moved := p.moved(ctx, t)
+		out := s.done(moved)
+		settled := !moved || out.Verdict == isolation.Failed || time.Since(begun) > gatePatience
+		if out.Verdict == isolation.Proven || look >= looks && settled || ctx.Err() != nil {
 			return out
 		}
 		if pause.For(ctx, settle) != nil {
@@ -213,9 +219,20 @@ func (p *Prover) patientLook(ctx context.Context, t subject, peers []subject, gr
 	}
 }
 
+// moved tells whether the gate's decision is another one than when the tenant was looked
+// at, or was not carried out yet then.
+func (p *Prover) moved(ctx context.Context, t subject) bool {
+	row, err := p.q.IsolationTenant(ctx, store.IsolationTenantParams{ID: t.id, CellID: &p.CellID})
+	if err != nil {
+		// Without a row it is no tenant any more.
+		return errors.Is(err, pgx.ErrNoRows)
+	}
+	return t.gateApplied < t.gateVersion || row.GateVersion != t.gateVersion
+}
+
 // look tries everything once. Whether the tenants' common ground is sound is not known
 // with unread.
-func (p *Prover) look(ctx context.Context, t subject, peers []subject, shared []isolation.Finding, unread error) isolation.Tenant {
+func (p *Prover) look(ctx context.Context, t subject, peers []subject, shared []isolation.Finding, unread error) *sheet {
 	ctx, cancel := context.WithTimeout(ctx, tenantTime)
 	defer cancel()
 	s := newSheet(t)
@@ -235,7 +252,7 @@ func (p *Prover) look(ctx context.Context, t subject, peers []subject, shared []
 	p.sql(ctx, s, t, peers, own)
 	p.keys(ctx, s, t, peers)
 	p.storage(ctx, s, t, peers)
-	return s.done()
+	return s
 }
 
 // record keeps the verdict, and with a failed one quarantines the tenant. With whole,

@@ -48,7 +48,7 @@ func (p *Prover) plan(ctx context.Context, t subject) (Repair, look, error) {
 	if err != nil {
 		return out, l, err
 	}
-	out.Differences = append(append(findings(shared), findings(l.differences)...), l.standing(t)...)
+	out.Differences = append(append(findings(shared), findings(l.differences)...), append(l.standing(t), l.behind(t)...)...)
 	for _, list := range [][]difference{shared, l.differences} {
 		do, left := statements(list, t.id)
 		out.Statements, out.Left = append(out.Statements, do...), append(out.Left, left...)
@@ -56,8 +56,9 @@ func (p *Prover) plan(ctx context.Context, t subject) (Repair, look, error) {
 	s := newSheet(t)
 	p.keyStands(ctx, s, t)
 	p.storage(ctx, s, t, nil)
-	out.Differences = append(out.Differences, s.t.Findings...)
-	for _, f := range s.t.Findings {
+	found := s.done(false).Findings
+	out.Differences = append(out.Differences, found...)
+	for _, f := range found {
 		if f.Layer == isolation.LayerStorage {
 			out.Steps = append(out.Steps, stepPrefix)
 		}
@@ -69,7 +70,7 @@ func (p *Prover) plan(ctx context.Context, t subject) (Repair, look, error) {
 	case status.State == driver.StateAbsent || status.State == driver.StateShredded:
 		// A new key would open nothing of what the tenant has: only a backup helps.
 		out.Left = append(out.Left, isolation.Finding{Layer: isolation.LayerKey, Object: "key", Problem: "it is gone: restore the key service's backup", Found: string(status.State)})
-	case len(s.t.Findings) > 0 || len(l.standing(t)) > 0:
+	case len(found) > 0 || len(l.standing(t)) > 0 || len(l.behind(t)) > 0:
 		out.Steps = append(out.Steps, stepGate)
 	}
 	if !l.credential || !l.contextKey {

@@ -13,6 +13,8 @@ import (
 type sheet struct {
 	t      *isolation.Tenant
 	counts map[string]*isolation.Layer
+	// behind is what does not follow the gate's decision.
+	behind []isolation.Finding
 }
 
 func newSheet(s subject) *sheet {
@@ -72,14 +74,35 @@ func (s *sheet) add(f isolation.Finding) {
 	}
 }
 
+// follows enters what should follow the gate and does not: while the gate moves, that is
+// no more than to be expected.
+func (s *sheet) follows(f isolation.Finding) { s.behind = append(s.behind, f) }
+
+// mustFollow is mustRefuse for what is refused because the gate is closed.
+func (s *sheet) mustFollow(layer, object, what string, o outcome, detail string) {
+	if o == allowed {
+		s.follows(isolation.Finding{Layer: layer, Object: object, Problem: what + " was allowed"})
+		return
+	}
+	s.mustRefuse(layer, object, what, o, detail)
+}
+
 func (s *sheet) unproven(what string) {
 	if len(s.t.Unproven) < mostFindings {
 		s.t.Unproven = append(s.t.Unproven, short(what))
 	}
 }
 
-// done gives the verdict.
-func (s *sheet) done() isolation.Tenant {
+// done gives the verdict. Of a gate that moved meanwhile nobody can say whether what
+// did not follow it would have, given time.
+func (s *sheet) done(moved bool) isolation.Tenant {
+	for _, f := range s.behind {
+		if moved {
+			s.unproven(f.String() + ", but the gate was moving")
+		} else {
+			s.add(f)
+		}
+	}
 	for _, name := range []string{isolation.LayerRoute, isolation.LayerSession, isolation.LayerSQL, isolation.LayerContext,
 		isolation.LayerKey, isolation.LayerStorage, isolation.LayerDeclared} {
 		if c := s.counts[name]; c != nil {

@@ -62,7 +62,7 @@ func TestAKeyServiceThatAcceptsWhatIsAnothersIsFound(t *testing.T) {
 	try := func(k Keys) isolation.Tenant {
 		s := newSheet(one)
 		(&Prover{Config: Config{Cell: cell, Keys: k}}).keys(ctx, s, one, peers)
-		return s.done()
+		return s.done(false)
 	}
 	sound := try(keys)
 	require.Equal(t, isolation.Proven, sound.Verdict, said(sound))
@@ -107,7 +107,7 @@ func TestAPartOfTheStoreThatLeadsOutOfItIsFound(t *testing.T) {
 	try := func(under func(blob.Store, string) (blob.Store, error), peers ...subject) isolation.Tenant {
 		s := newSheet(one)
 		(&Prover{Config: Config{Objects: store}, under: under}).storage(ctx, s, one, peers)
-		return s.done()
+		return s.done(false)
 	}
 	sound := try(blob.Under, peers...)
 	require.Equal(t, isolation.Proven, sound.Verdict, said(sound))

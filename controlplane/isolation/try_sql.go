@@ -30,7 +30,7 @@ func (p *Prover) sql(ctx context.Context, s *sheet, t subject, peers []subject, 
 	conn, err := pg.Connect(ctx, p.CellDSN, pg.Options{ApplicationName: "caresphere-isolation", User: tenants.RoleName(t.id),
 		Certificate: &cert, SearchPath: tenants.SchemaName(t.id), StatementTimeout: 5 * time.Second, LockTimeout: time.Second})
 	if !t.open() {
-		s.mustRefuse(isolation.LayerSQL, "login role", "logging in behind a closed gate", loginOutcome(err), "the database did not answer")
+		s.mustFollow(isolation.LayerSQL, "login role", "logging in behind a closed gate", loginOutcome(err), "the database did not answer")
 		if err == nil {
 			_ = conn.Close(context.WithoutCancel(ctx))
 		}
