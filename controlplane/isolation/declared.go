@@ -95,14 +95,15 @@ func (p *Prover) declared(ctx context.Context, s *sheet, t subject) []string {
 	return l.tables
 }
 
-type list []isolation.Finding
+// declaredFindings are findings of the layer of what is declared.
+type declaredFindings []isolation.Finding
 
-func (all *list) add(object, problem, declared, found string) {
+func (all *declaredFindings) add(object, problem, declared, found string) {
 	*all = append(*all, isolation.Finding{Layer: isolation.LayerDeclared, Object: object, Problem: problem, Declared: declared, Found: found})
 }
 
 // behind compares login role and cell with the gate's decision.
-func (l look) behind(t subject) (out list) {
+func (l look) behind(t subject) (out declaredFindings) {
 	if l.roleThere && l.login != t.open() {
 		out.add("login role", "login does not follow the gate", onOff(t.open()), onOff(l.login))
 	}
@@ -113,7 +114,7 @@ func (l look) behind(t subject) (out list) {
 }
 
 // standing says what role and credential lack, whatever the gate does.
-func (l look) standing(t subject) (out list) {
+func (l look) standing(t subject) (out declaredFindings) {
 	if !l.roleThere {
 		out.add("login role", "it is missing", "a role", "")
 		return out
