@@ -196,7 +196,8 @@ func (p *Prover) patientLook(ctx context.Context, t subject, peers []subject, gr
 	for look := 1; ; look++ {
 		shared, err := ground.since(ctx, since)
 		s := p.look(ctx, t, peers, shared, err)
-		moved := p.moved(ctx, t)
+		now, err := p.subject(ctx, t.id)
+		moved := gateMoved(t, now, err)
 		out := s.done(moved)
 		settled := !moved || out.Verdict == isolation.Failed || time.Since(begun) > gatePatience
 		if out.Verdict == isolation.Proven || look >= looks && settled || ctx.Err() != nil {
@@ -208,26 +209,25 @@ func (p *Prover) patientLook(ctx context.Context, t subject, peers []subject, gr
 		if len(shared) > 0 {
 			since = time.Now()
 		}
-		if row, err := p.q.IsolationTenant(ctx, store.IsolationTenantParams{ID: t.id, CellID: &p.CellID}); err == nil {
-			t = asSubject(row)
+		if now, err := p.subject(ctx, t.id); err == nil {
+			t = now
 		}
 		for i := range peers {
-			if row, err := p.q.IsolationTenant(ctx, store.IsolationTenantParams{ID: peers[i].id, CellID: &p.CellID}); err == nil {
-				peers[i] = asSubject(row)
+			if now, err := p.subject(ctx, peers[i].id); err == nil {
+				peers[i] = now
 			}
 		}
 	}
 }
 
-// moved tells whether the gate's decision is another one than when the tenant was looked
-// at, or was not carried out yet then.
-func (p *Prover) moved(ctx context.Context, t subject) bool {
-	row, err := p.q.IsolationTenant(ctx, store.IsolationTenantParams{ID: t.id, CellID: &p.CellID})
+// gateMoved tells whether the gate's decision was not carried out yet before a look, or is
+// another one after it; err is why nobody can say what it is now.
+func gateMoved(before, after subject, err error) bool {
 	if err != nil {
-		// Without a row it is no tenant any more.
-		return errors.Is(err, pgx.ErrNoRows)
+		// No tenant any more has no gate to follow. Whatever else went wrong excuses nothing.
+		return errors.Is(err, errNoTenant)
 	}
-	return t.gateApplied < t.gateVersion || row.GateVersion != t.gateVersion
+	return before.gateApplied < before.gateVersion || after.gateVersion != before.gateVersion
 }
 
 // look tries everything once. Whether the tenants' common ground is sound is not known
